@@ -1,0 +1,151 @@
+"""Typed reading of environment variables, collecting every problem before giving up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+T = TypeVar("T")
+
+
+class Secret:
+    """A value that no repr, format or log shows; :meth:`reveal` gives it to a driver."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The plain value."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One variable that cannot be used, and a sentence that says what it takes."""
+
+    variable: str
+    message: str
+
+
+class ConfigError(Exception):
+    """The environment cannot be used; ``problems`` names every variable at once."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("; ".join(p.message for p in problems))
+        self.problems = problems
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time as an aware UTC datetime; one without an offset is UTC.
+
+    Raises ValueError.
+    """
+    parsed = datetime.fromisoformat(text.strip())
+    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
+
+
+def parse_ids(text: str) -> tuple[int, ...]:
+    """A comma list of positive 64-bit ids, sorted and without repeats. Raises ValueError."""
+    ids = set()
+    for part in text.split(","):
+        if not re.fullmatch(r"\s*[0-9]{1,19}\s*", part) or not 0 < int(part) < 2**63:
+            raise ValueError("not a list of positive user ids")
+        ids.add(int(part))
+    return tuple(sorted(ids))
+
+
+def parse_web_address(text: str) -> str:
+    """An http(s) address without query, fragment and trailing slash. Raises ValueError."""
+    parts = urlsplit(text)
+    parts.port  # noqa: B018  (raises ValueError on a port that is none)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError("not an http(s) address")
+    if parts.query or parts.fragment or any(c.isspace() for c in text):
+        raise ValueError("more than an address")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+
+
+def parse_origin(text: str) -> str:
+    """``scheme://host[:port]`` of an HTTP server. Raises ValueError when there is a path."""
+    address = parse_web_address(text)
+    if urlsplit(address).path:
+        raise ValueError("more than scheme, host and port")
+    return address
+
+
+class EnvReader:
+    """Reads variables by type and collects a :class:`Problem` for each that does not parse.
+
+    A value that does not parse reads as its default, so that one pass finds every problem.
+    """
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self.problems: list[Problem] = []
+
+    def text(self, name: str) -> str | None:
+        """The stripped value; None when unset or empty."""
+        return self._environ.get(name, "").strip() or None
+
+    def secret(self, name: str) -> Secret | None:
+        """The stripped value, hidden; None when unset or empty."""
+        value = self.text(name)
+        return Secret(value) if value else None
+
+    def add_problem(self, name: str, message: str) -> None:
+        """Note that ``name`` cannot be used; ``message`` goes behind the name."""
+        self.problems.append(Problem(name, f"{name} {message}"))
+
+    def parsed(
+        self, name: str, default: T, parse: Callable[[str], T], takes: str, *, hide: bool = False
+    ) -> T:
+        """The value through ``parse`` (which raises ValueError), or ``default``."""
+        value = self.text(name)
+        if value is None:
+            return default
+        try:
+            return parse(value)
+        except ValueError:
+            got = "a value that does not parse (not shown)" if hide else repr(value[:80])
+            self.add_problem(name, f"got {got}; it takes {takes}")
+            return default
+
+    def integer(self, name: str, default: int, low: int, high: int) -> int:
+        """A whole number of the closed range."""
+        found = self.optional_integer(name, low, high)
+        return default if found is None else found
+
+    def optional_integer(self, name: str, low: int, high: int) -> int | None:
+        """A whole number of the closed range; None when unset."""
+
+        def parse(value: str) -> int | None:
+            if not re.fullmatch(r"[0-9]{1,12}", value) or not low <= int(value) <= high:
+                raise ValueError
+            return int(value)
+
+        return self.parsed(name, None, parse, f"a whole number from {low} to {high}")
+
+    def choice(self, name: str, default: str | None, choices: tuple[str, ...]) -> str | None:
+        """One of the words, in any case."""
+
+        def parse(value: str) -> str | None:
+            if value.lower() not in choices:
+                raise ValueError
+            return value.lower()
+
+        return self.parsed(name, default, parse, " or ".join(choices))

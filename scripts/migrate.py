@@ -1,0 +1,150 @@
+"""Apply the database migrations of sql/. See --help; the work is done by alerts.migrations."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+
+# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from alerts import migrations
+from alerts.env import EnvReader
+from alerts.migrations import MigrationError, MigrationStatus, Timeouts
+
+DESCRIPTION = """\
+Applies sql/NNNN_name.sql in order to the database that DATABASE_URL names. Each file runs in
+one transaction together with its row in schema_migrations: it is applied whole or not at all,
+and only once, also when several deploys run at the same time. Run it again at any time.
+"""
+EPILOG = """\
+exit codes
+  0  everything is applied (--status: what is applied agrees with the files)
+  1  a file out of sequence, badly named, changed or missing; an SQL error (its file and line
+     are named); a table or another run in the way for too long; no DATABASE_URL; no answer
+     from the database. Files applied before the error stay applied, the failing one is undone.
+  2  wrong usage
+
+environment
+  DATABASE_URL  postgresql://user:password@host:5432/name (required). A transaction pooler's
+                address works too.
+"""
+DRY_RUN_HELP = """\
+run all pending files in one transaction and roll it back: finds SQL errors, changes nothing
+(but for numbers drawn from existing sequences). Until its end it holds the locks of all
+pending files, so a big table they change is blocked meanwhile; use it in a quiet hour. Rarely,
+files that work one by one fail in one transaction (a new enum value used by the next file)
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; its exit code."""
+    # Ctrl-C ends the process at once, also inside a long statement; the server rolls back.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    options = _parser().parse_args(arguments)
+    try:
+        if options.status:
+            return _show_status(_database_url(), options.directory)
+        return _migrate(options)
+    except MigrationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="migrate.py",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--status",
+        action="store_true",
+        help="show every migration (applied at, pending, CHANGED, MISSING) and change nothing",
+    )
+    mode.add_argument("--dry-run", action="store_true", help=DRY_RUN_HELP)
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=migrations.MIGRATIONS_DIR,
+        metavar="DIR",
+        help="the folder of the files (default: sql/ of this repository)",
+    )
+    parser.add_argument(
+        "--lock-timeout",
+        type=_seconds,
+        default=migrations.DEFAULT_TIMEOUTS.table_lock,
+        metavar="SECONDS",
+        help="how long a statement waits for a table in use (default: %(default)g)",
+    )
+    parser.add_argument(
+        "--wait",
+        type=_seconds,
+        default=migrations.DEFAULT_TIMEOUTS.other_run,
+        metavar="SECONDS",
+        help="how long to wait for another migration run (default: %(default)g)",
+    )
+    return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 86400 seconds")
+    return seconds
+
+
+def _database_url() -> str:
+    # Alone, without the other settings: migrating needs nothing else to be right.
+    secret = EnvReader(os.environ).secret("DATABASE_URL")
+    if secret is None:
+        raise MigrationError(
+            "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
+            "postgresql://user:password@host:5432/name"
+        )
+    return secret.reveal()
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    applied = migrations.migrate(
+        _database_url(),
+        options.directory,
+        report=_print_line,
+        timeouts=Timeouts(table_lock=options.lock_timeout, other_run=options.wait),
+        dry_run=options.dry_run,
+    )
+    if not applied:
+        _print_line("nothing to do: every migration is applied")
+    elif options.dry_run:
+        _print_line(f"dry run: {len(applied)} would be applied; everything was rolled back")
+    else:
+        _print_line(f"done: {len(applied)} applied")
+    return 0
+
+
+def _show_status(database_url: str, directory: Path) -> int:
+    found = migrations.status_of(database_url, directory)
+    _print_table(found)
+    found.refuse_unless_consistent()
+    return 0
+
+
+def _print_table(found: MigrationStatus) -> None:
+    width = max(len(row.name) for row in found.rows)
+    _print_line(f"{'version':<8} {'name':<{width}} state")
+    for row in found.rows:
+        when = f" {row.applied_at:%Y-%m-%d %H:%M:%S%z}" if row.applied_at else ""
+        _print_line(f"{row.version:<8} {row.name:<{width}} {row.state}{when}")
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)  # seen at once in a deploy's log
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
