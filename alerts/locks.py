@@ -1,0 +1,80 @@
+"""The phase locks: one runner at a time does a phase, wherever it runs.
+
+Session advisory locks on a connection of their own: they end with it, so a killed runner
+leaves none behind, and no transaction of the engine can release them by accident.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import select
+from collections.abc import Callable
+from contextlib import suppress
+
+import psycopg2
+
+from alerts import db
+
+
+class LockLost(Exception):
+    """The lock's connection ended: someone else may hold the lock by now."""
+
+
+def lock_number(key: str) -> int:
+    """The key hashed to the signed 64 bits that an advisory lock takes."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)
+
+
+class PhaseLocks:
+    """Takes and checks the locks; connects with ``open_connection`` when first needed."""
+
+    def __init__(self, open_connection: Callable[[], db.Connection]) -> None:
+        self._open_connection = open_connection
+        self._conn: db.Connection | None = None
+        self._held: list[int] = []
+
+    def acquire(self, key: str, *, keep_others: bool = False) -> bool:
+        """Try to take a lock without waiting; False when another runner holds it.
+
+        The locks taken before are given back in the same round trip, unless ``keep_others``.
+        Raises ``psycopg2.Error`` when the database fails.
+        """
+        if self._conn is None or self._conn.closed:
+            self._conn, self._held = self._open_connection(), []
+        released = [] if keep_others else self._held
+        number = lock_number(key)
+        row = db.fetch_one(
+            self._conn,
+            """
+            SELECT
+                (SELECT count(pg_advisory_unlock(n)) FROM unnest(%s::bigint[]) AS held (n)),
+                pg_try_advisory_lock(%s) AS acquired
+            """,
+            (released, number),
+        )
+        acquired = bool(row and row["acquired"])
+        kept = self._held if keep_others else []
+        self._held = [*kept, number] if acquired else kept
+        return acquired
+
+    def ensure_held(self) -> None:
+        """Raise :class:`LockLost` when the lock's connection has ended.
+
+        Costs no round trip while all is well: a server that ends a session says so, and only
+        then is there something to read on an idle connection.
+        """
+        conn = self._conn
+        if conn is None or conn.closed:
+            raise LockLost
+        readable, _, _ = select.select([conn], [], [], 0)
+        if readable:
+            try:
+                db.execute(conn, "SELECT 1")  # a notice reads as well; only an end fails here
+            except psycopg2.Error as error:
+                raise LockLost from error
+
+    def close(self) -> None:
+        """Give every lock back by ending the connection."""
+        if self._conn is not None:
+            with suppress(psycopg2.Error):
+                self._conn.close()

@@ -1,0 +1,54 @@
+"""What a message says on each channel. Pure: the same alert gives the same texts, always.
+
+Everything foreign is made harmless here, once: adapters hand the texts on as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from alerts.messages import mail, sms, telegram
+from alerts.messages.model import Alert, Rendered, Style
+
+__all__ = ["Alert", "Rendered", "Style", "render_alert", "render_digest"]
+
+_ALERTS: dict[str, Callable[[Alert, Style], Rendered]] = {
+    "email": mail.render_alert,
+    "telegram": telegram.render_alert,
+    "sms": sms.render_alert,
+}
+_DIGESTS: dict[str, Callable[[Sequence[Alert], str, datetime, datetime, Style], Rendered]] = {
+    "email": mail.render_digest,
+    "telegram": telegram.render_digest,
+}
+
+
+def render_alert(channel: str, alert: Alert, style: Style) -> Rendered:
+    """The message about one alert on ``email``, ``telegram`` or ``sms``.
+
+    Raises ValueError for any other channel.
+    """
+    render = _ALERTS.get(channel)
+    if render is None:
+        raise ValueError(f"no alerts on channel {channel!r}; there are {', '.join(_ALERTS)}")
+    return render(alert, style)
+
+
+def render_digest(
+    channel: str,
+    alerts: Sequence[Alert],
+    period: str,
+    window_start: datetime,
+    window_end: datetime,
+    style: Style,
+) -> Rendered:
+    """The message about a window's alerts on ``email`` or ``telegram``.
+
+    ``period`` is ``daily`` or ``hourly``; the window's ends are aware. Alerts may come in any
+    order. Raises ValueError for any other channel.
+    """
+    render = _DIGESTS.get(channel)
+    if render is None:
+        raise ValueError(f"no digests on channel {channel!r}; there are {', '.join(_DIGESTS)}")
+    return render(alerts, period, window_start, window_end, style)

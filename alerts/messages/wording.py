@@ -1,0 +1,138 @@
+"""The words all channels share: severity, region, assets, times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from alerts.messages.cleaning import clean_line, cut
+from alerts.messages.model import Alert
+
+APP = "EnergyRiskIQ"
+SEVERITIES = {1: "very low", 2: "low", 3: "moderate", 4: "high", 5: "critical"}
+HEADLINE_MAX = 300  # characters; more than any real headline, so that texts stay bounded
+REGION_MAX = 60
+DIGEST_ITEMS_MAX = 50  # shown in full; mail programs clip what is much longer
+
+_TYPES = {
+    "HIGH_IMPACT_EVENT": "High-impact event",
+    "REGIONAL_RISK_SPIKE": "Regional risk spike",
+    "ASSET_RISK_SPIKE": "Asset risk spike",
+}
+_ASSETS = {"oil": "oil", "gas": "gas", "fx": "FX", "freight": "freight"}
+_ASSETS_MAX = 8
+_ASSET_LENGTH_MAX = 24
+_MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
+# How much foreign text is looked at before it is cleaned, as a multiple of what is kept: room
+# for what cleaning removes, and a bound on the work one hostile row can cause.
+_RAW_FACTOR = 4
+
+
+def bounded_line(text: str, limit: int) -> str:
+    """``text`` as one clean line of at most ``limit`` characters."""
+    return cut(clean_line(text[: limit * _RAW_FACTOR]), limit)
+
+
+def type_name(alert: Alert) -> str:
+    """``Regional risk spike``; for an unknown type its own words."""
+    known = _TYPES.get(alert.alert_type)
+    if known:
+        return known
+    return bounded_line(alert.alert_type.replace("_", " "), 60).capitalize() or "Alert"
+
+
+def severity_phrase(alert: Alert) -> str:
+    """``Severity 5 of 5, critical``."""
+    return f"Severity {alert.severity} of 5, {severity_word(alert)}"
+
+
+def severity_word(alert: Alert) -> str:
+    """``critical``; ``unrated`` outside 1 to 5."""
+    return SEVERITIES.get(alert.severity, "unrated")
+
+
+def region_name(alert: Alert) -> str:
+    """The region, ``Global`` without one."""
+    return bounded_line(alert.region or "", REGION_MAX) or "Global"
+
+
+def asset_names(alert: Alert) -> str:
+    """``oil, FX``; empty when the alert names none."""
+    names = (_asset_name(asset) for asset in alert.assets[:_ASSETS_MAX])
+    return ", ".join(name for name in names if name)
+
+
+def headline_of(alert: Alert) -> str:
+    """The headline as one clean line, the type's name where it is empty."""
+    return bounded_line(alert.headline, HEADLINE_MAX) or type_name(alert)
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 alert``, ``2 alerts``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def by_importance(alerts: Iterable[Alert]) -> list[Alert]:
+    """The worst first, then the oldest."""
+    return sorted(alerts, key=lambda alert: (-alert.severity, alert.created_at, alert.event_id))
+
+
+def moment(when: datetime, zone: ZoneInfo) -> str:
+    """``8 March 2022, 19:00 CET``."""
+    local = when.astimezone(zone)
+    return f"{_date(local)}, {local:%H:%M} {_zone_abbreviation(local)}"
+
+
+def zone_name(zone: ZoneInfo) -> str:
+    """``Europe/Amsterdam``."""
+    return str(zone)
+
+
+def window_phrase(start: datetime, end: datetime, zone: ZoneInfo) -> str:
+    """``8 March 2022`` for a whole product day, else both ends.
+
+    The zone is named at both ends where they differ, as in the hour that comes twice.
+    """
+    first, last = start.astimezone(zone), end.astimezone(zone)
+    if _is_midnight(first) and _is_midnight(last):
+        if last.date() - first.date() == timedelta(days=1):
+            return _date(first)
+        return f"{_date(first)} to {_date(last)}"
+    until = f"{last:%H:%M} {_zone_abbreviation(last)}"
+    if last.date() != first.date():
+        until = f"{_date(last)}, {until}"
+    same_zone = first.utcoffset() == last.utcoffset()
+    since = f"{first:%H:%M}" + ("" if same_zone else f" {_zone_abbreviation(first)}")
+    return f"{_date(first)}, {since} to {until}"
+
+
+def digest_title(period: str, alerts: Sequence[Alert], window: str) -> str:
+    """``EnergyRiskIQ daily digest: 3 alerts, 8 March 2022``."""
+    return f"{APP} {clean_line(period)} digest: {plural(len(alerts), 'alert')}, {window}"
+
+
+def more_phrase(count: int) -> str:
+    """``and 37 more in the app``."""
+    return f"and {count} more in the app"
+
+
+def _asset_name(asset: str) -> str:
+    name = bounded_line(asset, _ASSET_LENGTH_MAX)
+    return _ASSETS.get(name.lower(), name)
+
+
+def _date(local: datetime) -> str:
+    return f"{local.day} {_MONTHS[local.month - 1]} {local.year}"
+
+
+def _is_midnight(local: datetime) -> bool:
+    return (local.hour, local.minute, local.second) == (0, 0, 0)
+
+
+def _zone_abbreviation(local: datetime) -> str:
+    name = local.tzname() or "UTC"
+    return name if name[0].isalpha() else f"UTC{name}"  # zones without letters are like "-03"

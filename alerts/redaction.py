@@ -1,0 +1,269 @@
+"""The one place that scrubs: texts and exceptions on their way to logs, run rows and people.
+
+Two nets. Known secrets go wherever they stand, also URL-encoded or inside base64. Patterns catch
+what only looks like a secret or a person: addresses, phone numbers, tokens, credentials in URLs,
+values behind telling keys.
+
+What must stay readable: integers, UUIDs (run ids), Git's and SHA digests. So bare hexadecimal is
+taken for a key only when its length is not 32, 40 or 64, and other runs only when they mix upper
+case, lower case and digits; keys that look like a UUID or a digest are caught as known secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+from alerts.env import Secret
+from alerts.messages.cleaning import clean_line, cut
+
+if TYPE_CHECKING:
+    from alerts.config import Settings
+
+REDACTED = "[redacted]"
+SECRET_LENGTH_MIN = 6  # shorter ones would turn up in ordinary words
+_SCANNED_FACTOR = 8  # how much of a text patterns look at, as a multiple of what is kept
+_SCANNED_MIN = 4000
+
+_QUOTED = r"""[bru]?(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?)"""
+_VALUE = rf"(?:{_QUOTED}|\[[^\]]*\]?|\{{[^}}]*\}}?|[^\s,;&)}}\]\"']+)"
+_EMPTY = r"(?!(?:None|null|true|false)\b|\[redacted)"
+_KEYS = (
+    r"passw(?:or)?d|passwd|pwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key"
+    r"|credentials?|chat[_-]?id|phone(?:[_-]?number)?|mobile|msisdn|cookie"
+)
+# For keys of mappings: the whole key or its end, as in ``telegram_chat_id``.
+KEY_PATTERN = re.compile(rf".*(?:{_KEYS}|authorization)", re.IGNORECASE)
+_LOCAL = r"""[^\s@"'<>()\[\]{},;:/?&=]"""
+# In this order: the wider patterns first, so that no part of their match is left over.
+_PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # scheme://user:password@host; the password may hold slashes or an @ that nobody encoded.
+    (re.compile(r"(://)(?:[^\s/?#@]*:\S*|[^\s/?#]+)@"), rf"\1{REDACTED}@"),
+    # A bot token, bare or in Telegram's /bot<token>/method addresses.
+    (re.compile(r"(?<!\d)\d{5,20}(?::|%3A)[\w-]{30,}", re.I), REDACTED),
+    (
+        re.compile(
+            r"\b((?:proxy-)?authorization[\"']?\s?[:=]\s?[\"']?)"
+            r"(?:(?:basic|bearer|digest|token)\s)?[^\s\"',;]+",
+            re.I,
+        ),
+        rf"\1{REDACTED}",
+    ),
+    (
+        re.compile(r"\b(bearer\s|basic\s(?=\S{16}))(?!\[redacted)[^\s\"',;]+", re.I),
+        rf"\1{REDACTED}",
+    ),
+    (re.compile(rf"((?:{_KEYS})[\"']?\s?(?:=>|[:=])\s?){_EMPTY}{_VALUE}", re.I), rf"\1{REDACTED}"),
+    (re.compile(rf"{_LOCAL}{{1,64}}(?:@|%40)[\w-]+(?:\.[\w-]+)*", re.I), REDACTED),
+    (re.compile(r"(?:\+|%2B)\s?\(?\d(?:[ ().\-/]{0,3}\d){6,}", re.I), REDACTED),
+    (re.compile(r"\b(?:xkeysib|xsmtpsib|gh[a-z]|github_pat|whsec)[_-][\w-]{12,}"), REDACTED),
+    (
+        re.compile(
+            r"(?<![\w+-])(?=[\w+-]*[A-Z])(?=[\w+-]*[a-z])(?=[\w+-]*\d)[A-Za-z0-9_+-]{24,}={0,2}"
+        ),
+        REDACTED,
+    ),
+    (
+        re.compile(
+            r"(?<![\w-])(?!(?:[0-9a-f]{32}|[0-9a-f]{40}|[0-9a-f]{64})(?![\w-]))"
+            r"[0-9a-f]{24,}(?![\w-])",
+            re.I,
+        ),
+        REDACTED,
+    ),
+)
+
+
+class Redactor:
+    """Scrubs texts. Knows ``secrets`` exactly; those under six characters are left to patterns."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {
+            form
+            for secret in secrets
+            if len(secret) >= SECRET_LENGTH_MIN
+            for form in _forms(secret)
+            if form not in REDACTED
+        }
+        # The longest first: a URL goes as a whole before the password inside of it.
+        self._forms = sorted(known, key=lambda form: (-len(form), form))
+
+    def __repr__(self) -> str:
+        return f"Redactor({len(self._forms)} forms)"
+
+    def scrub(self, text: str, limit: int = 300) -> str:
+        """``text`` as one harmless line of at most ``limit`` characters."""
+        line = clean_line(self._without_secrets(text))
+        scanned = max(_SCANNED_FACTOR * limit, _SCANNED_MIN)
+        if len(line) > scanned:
+            line = line[:scanned].rpartition(" ")[0]  # half a token would not be recognized
+        for pattern, replacement in _PATTERNS:
+            line = pattern.sub(replacement, line)
+        # Cleaning may have put together a secret that something invisible had parted.
+        return cut(self._without_secrets(line), limit)
+
+    def _without_secrets(self, text: str) -> str:
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, REDACTED)
+        return text
+
+
+def redactor_for(settings: Settings) -> Redactor:
+    """A redactor that knows every :class:`Secret` of ``settings``, wherever it stands there."""
+    secrets = {secret.reveal() for secret in _secrets_in(settings)}
+    if settings.database_url is not None:
+        secrets |= _passwords_of(settings.database_url.reveal())
+    return Redactor(secrets)
+
+
+def describe_exception(error: BaseException, redactor: Redactor, limit: int = 300) -> str:
+    """The type, the code if there is one, and the first line of the text, free of values.
+
+    A database error gives its SQLSTATE and what it concerns (constraint, table, column), never
+    the detail or a quoted row value.
+    """
+    if isinstance(error, psycopg2.Error):
+        return redactor.scrub(_describe_database_error(error), limit)
+    text = _first_line(error)
+    if isinstance(error, ValueError | KeyError):  # these quote what they choked on
+        text = _without_quoted(text)
+    name = type(error).__name__
+    code = getattr(error, "code", None)
+    if isinstance(code, str | int) and not isinstance(code, bool) and str(code) not in text:
+        name = f"{name} {code}"
+    return redactor.scrub(f"{name}: {text}" if text else name, limit)
+
+
+_CONNECTION_KINDS = (
+    "password authentication failed",
+    "no password supplied",
+    "no pg_hba.conf entry",
+    "connection refused",
+    "connection reset by peer",
+    "connection timed out",
+    "timeout expired",
+    "no route to host",
+    "network is unreachable",
+    "name or service not known",
+    "temporary failure in name resolution",
+    "could not translate host name",
+    "certificate verify failed",
+    "server does not support ssl",
+    "ssl connection has been closed unexpectedly",
+    "server closed the connection unexpectedly",
+    "the database system is starting up",
+    "the database system is shutting down",
+    "terminating connection due to administrator command",
+    "remaining connection slots are reserved",
+    "too many clients already",
+    "too many connections",
+    "no such file or directory",
+)
+_NO_SUCH = re.compile('(database|role) ".*" does not exist')
+_QUOTE = re.compile("[\"«»„“”‘’`]|(?<!n)'|'(?!t\\b)")  # all but the one of "can't"
+
+
+def _describe_database_error(error: psycopg2.Error) -> str:
+    diag = error.diag
+    name = type(error).__name__
+    if error.pgcode:
+        name = f"{name} {error.pgcode}"
+    if diag.message_primary:
+        text = diag.message_primary
+        # Class 42 quotes names of tables and columns; the others may quote what a row held.
+        if not (error.pgcode or "").startswith("42"):
+            text = _without_quoted(text)
+    else:
+        text = _connection_kind(error)
+    concerned = {
+        "constraint": diag.constraint_name,
+        "table": diag.table_name,
+        "column": diag.column_name,
+    }
+    about = ", ".join(f"{kind} {value}" for kind, value in concerned.items() if value)
+    text = f"{text} ({about})" if about else text
+    return f"{name}: {text}" if text else name
+
+
+def _connection_kind(error: psycopg2.Error) -> str:
+    """What libpq says without a server's answer, free of hosts, users and connection strings."""
+    try:
+        whole = str(error).lower()
+    except Exception:  # a broken __str__ must not hide the error
+        return ""
+    for kind in _CONNECTION_KINDS:
+        if kind in whole:
+            return kind
+    missing = _NO_SUCH.search(whole)
+    if missing:
+        return f"{missing[1]} does not exist"
+    return _without_quoted(_first_line(error))
+
+
+def _without_quoted(text: str) -> str:
+    """``text`` with all from the first quotation mark to the last one taken out.
+
+    The value between may hold marks itself; a mark without a partner takes all that follows.
+    """
+    places = [match.start() for match in _QUOTE.finditer(text)]
+    if not places:
+        return text
+    after = text[places[-1] + 1 :] if len(places) > 1 else ""
+    return f"{text[: places[0]]}[value]{after}"
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # a broken __str__ must not hide the error
+        return ""
+    return lines[0].strip() if lines else ""
+
+
+def _forms(secret: str) -> Iterator[str]:
+    yield secret
+    yield json.dumps(secret)[1:-1]
+    yield repr(secret)[1:-1]
+    for encoded in (quote(secret, safe="", errors="replace"), quote(secret, errors="replace")):
+        yield encoded
+        yield re.sub("%..", lambda match: match[0].lower(), encoded)
+    yield quote_plus(secret, errors="replace")
+    raw = secret.encode(errors="replace")
+    for offset in range(3):
+        # The characters that no neighbour of the secret has a part in.
+        first, last = -(-offset * 8 // 6), (offset + len(raw)) * 8 // 6
+        for encode in (b64encode, urlsafe_b64encode):
+            yield encode(b"\0" * offset + raw).decode()[first:last]
+
+
+def _secrets_in(value: object) -> Iterator[Secret]:
+    if isinstance(value, Secret):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _secrets_in(part)
+    elif isinstance(value, Mapping):
+        yield from _secrets_in(list(value.values()))
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _secrets_in(getattr(value, field.name))
+
+
+def _passwords_of(dsn: str) -> set[str]:
+    """The passwords of a connection string, decoded and as they are written."""
+    written = re.match(r"[^:/]+://[^:@/]*:(.*)@", dsn)
+    found = {written[1]} if written else set()
+    try:
+        parts = parse_dsn(dsn)
+    except psycopg2.Error:  # it will fail with a better word where it is used
+        return found
+    return found | {str(parts[key]) for key in ("password", "sslpassword") if key in parts}
