@@ -1,0 +1,42 @@
+"""What every channel adapter takes and gives."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message ready to leave, rendered for its channel.
+
+    ``subject`` and ``html`` are empty for channels without them. For Telegram ``text`` is
+    already escaped for ``parse_mode`` HTML and within its limit; for SMS it fits two segments.
+    ``key`` is the same for every attempt at the same delivery or digest and differs between
+    deployments: adapters derive idempotency keys and the ``Message-ID`` from it. Only
+    ``[a-z0-9-]``, at most 64 characters.
+    """
+
+    key: str
+    destination: str
+    text: str
+    subject: str = ""
+    html: str = ""
+
+    def __repr__(self) -> str:
+        # Destination and texts are personal data and reprs end up in tracebacks.
+        return f"Message(key={self.key!r})"
+
+
+class Channel(Protocol):
+    """An adapter for one provider; used by several threads at once."""
+
+    name: str  # provider name: smtp, brevo, resend, telegram, twilio, outbox
+
+    def send(self, message: Message) -> str | None:
+        """Hand the message to the provider; its message id, or None when it gave none.
+
+        Raises :class:`alerts.failures.DeliveryError`; any other exception is a bug and is
+        recorded as ``outcome_unknown``.
+        """
+
+    def close(self) -> None:
+        """Close kept connections. Called once, when no send is under way."""

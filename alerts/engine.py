@@ -1,0 +1,280 @@
+"""The loop: for each phase lock, run, record. It knows nothing of SQL tables."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import psycopg2
+
+from alerts import db, phases
+from alerts.channels import build_channels
+from alerts.channels.base import Channel
+from alerts.channels.counting import CountingChannel
+from alerts.clock import Clock
+from alerts.config import Settings, require_database_url
+from alerts.engine_observability import (
+    CONNECT_TIMEOUT_SECONDS,
+    LOCK_TIMEOUT_MS,
+    STATEMENT_TIMEOUT_MS,
+    RunItem,
+    RunRecord,
+    RunRecorder,
+)
+from alerts.failures import PhaseFailed
+from alerts.locks import LockLost, PhaseLocks
+from alerts.logs import bound
+from alerts.phases import Phase, PhaseContext, Stop
+from alerts.redaction import describe_exception, redactor_for
+
+LOCK_NOT_ACQUIRED = "lock_not_acquired"
+DISABLED_SUMMARY = "ALERTS_V2_ENABLED turns the engine off"
+
+# A phase has no statement timeout: a large fan-out takes what it takes. Waiting for a table that
+# a migration holds is bounded.
+ENGINE_LOCK_TIMEOUT_MS = 30_000
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What one invocation asks for.
+
+    ``now`` freezes the business clock; ``batch_size`` bounds one claim (None: the setting);
+    ``max_seconds`` ends the run early.
+    """
+
+    phase: str = phases.ALL
+    dry_run: bool = False
+    since_hours: int = 24
+    batch_size: int | None = None
+    max_seconds: float | None = None
+    now: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """How a run ended: its final record, and whether that could be stored."""
+
+    record: RunRecord
+    recorded: bool
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.record.run_id
+
+    @property
+    def status(self) -> str:
+        """``success``, ``failed`` or ``skipped``."""
+        return self.record.status
+
+    @property
+    def phases(self) -> tuple[RunItem, ...]:
+        """The phases in the order they ran."""
+        return self.record.items
+
+
+@dataclass
+class Hooks:
+    """What a caller may plug in: a listener, and channels or a stop of its own."""
+
+    on_phase: Callable[[RunItem], None] = lambda item: None
+    channels: Mapping[str, Channel] | None = None
+    stop: Stop = field(default_factory=Stop)
+
+
+def run_engine(settings: Settings, request: RunRequest, hooks: Hooks | None = None) -> RunReport:
+    """Run the requested phases and record the run.
+
+    Every failure ends up in the report; raises :class:`alerts.config.ConfigError` only when
+    there is no database to run on.
+    """
+    require_database_url(settings)
+    return _Run(settings, request, hooks or Hooks()).run()
+
+
+def record_config_failure(settings: Settings, request: RunRequest, summary: str) -> RunReport:
+    """Record a run that a configuration error ended before any phase."""
+    return _Run(settings, request, Hooks()).fail(summary)
+
+
+class _Run:
+    def __init__(self, settings: Settings, request: RunRequest, hooks: Hooks) -> None:
+        self.settings = settings
+        self.request = request
+        self.hooks = hooks
+        self.started = time.monotonic()
+        if request.max_seconds is not None:
+            hooks.stop.deadline = self.started + request.max_seconds
+        github = settings.github
+        self.record = RunRecord(
+            run_id=str(uuid.uuid4()),
+            triggered_by=github.triggered_by,
+            phase=request.phase,
+            started_at=datetime.now(UTC),
+            dry_run=request.dry_run,
+            git_sha=github.sha,
+            ci_run_url=github.run_url,
+        )
+        self.log = bound(logging.getLogger("alerts.engine"), run_id=self.record.run_id)
+        self.redactor = redactor_for(settings)
+        url = require_database_url(settings)
+        self.open_session = partial(db.open_session, url)
+        self.recorder = RunRecorder(
+            partial(
+                self.open_session,
+                application_name="alerts-recorder",
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+                lock_timeout_ms=LOCK_TIMEOUT_MS,
+            ),
+            self.log,
+        )
+        self.locks = PhaseLocks(partial(self.open_session, application_name="alerts-locks"))
+        self.channels: Mapping[str, Channel] = {}
+        self.conn: db.Connection | None = None
+
+    def run(self) -> RunReport:
+        if not self.settings.enabled:
+            return self._finish("skipped", DISABLED_SUMMARY)
+        try:
+            self.conn = self._connect()
+        except (psycopg2.Error, db.PoolerDetected) as error:
+            return self._finish("failed", self._describe(error))
+        self.recorder.submit(self.record)
+        try:
+            self.channels = self._choose_channels()
+            self._run_phases(phases.chosen(self.request.phase))
+        except Exception as error:  # a bug must not cost the record of the run
+            return self._finish("failed", self._describe(error))
+        finally:
+            self._close()
+        return self._finish(*self._verdict())
+
+    def fail(self, summary: str) -> RunReport:
+        return self._finish("failed", summary)
+
+    def _connect(self) -> db.Connection:
+        return self.open_session(
+            application_name="alerts-engine", lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS
+        )
+
+    def _choose_channels(self) -> Mapping[str, Channel]:
+        if self.request.dry_run:
+            return {name: CountingChannel() for name in self.settings.channels.providers}
+        if self.hooks.channels is not None:
+            return self.hooks.channels
+        return build_channels(self.settings)
+
+    def _run_phases(self, chosen: tuple[Phase, ...]) -> None:
+        if self.request.dry_run and self.conn is not None:
+            db.execute(self.conn, "BEGIN")  # never committed: closing the connection undoes it
+        for phase in chosen:
+            item = self._run_phase(phase)
+            self.record = self.record.with_item(item)
+            self.hooks.on_phase(item)
+            if phase is not chosen[-1]:  # the last one is written with the end of the run
+                self.recorder.submit(self.record)
+
+    def _run_phase(self, phase: Phase) -> RunItem:
+        """Lock and run one phase; whatever happens becomes its item, and the next one runs."""
+        started_at, started = datetime.now(UTC), time.monotonic()
+        counts: dict[str, object] = {}
+        status, summary = "success", None
+        try:
+            reason = self.hooks.stop.reason()
+            if reason is None and not self.locks.acquire(
+                phase.lock_key, keep_others=self.request.dry_run
+            ):
+                reason = LOCK_NOT_ACQUIRED
+            if reason is None:
+                counts = self._call(phase)
+            else:
+                status, summary, counts = "skipped", reason, {"skipped": reason}
+        except PhaseFailed as error:
+            status, counts, summary = "failed", error.counts, self._describe(error)
+        except LockLost:
+            status, summary = "failed", "lock_lost: the connection that held the phase lock ended"
+        except Exception as error:
+            status, summary = "failed", self._describe(error)
+        item = RunItem(
+            phase=phase.letter,
+            started_at=started_at,
+            finished_at=datetime.now(UTC),
+            duration_ms=_elapsed_ms(started),
+            status=status,
+            counts=counts,
+            error_summary=summary,
+        )
+        fields = {"phase": phase.letter, "status": status, "duration_ms": item.duration_ms}
+        level = logging.ERROR if status == "failed" else logging.INFO
+        self.log.log(level, summary or "phase finished", extra=fields)
+        return item
+
+    def _call(self, phase: Phase) -> dict[str, object]:
+        if self.conn is None or self.conn.closed:
+            if self.request.dry_run:  # what the earlier phases did is gone with the transaction
+                raise PhaseFailed("the connection of the dry run ended")
+            self.conn = self._connect()
+        context = PhaseContext(
+            conn=self.conn,
+            run_id=self.record.run_id,
+            settings=self.settings,
+            clock=Clock(self.request.now or self.settings.clock),
+            since=timedelta(hours=self.request.since_hours),
+            batch_size=self.request.batch_size or self.settings.send_batch_size,
+            dry_run=self.request.dry_run,
+            stop=self.hooks.stop,
+            ensure_lock=self.locks.ensure_held,
+            channels=self.channels,
+            log=bound(
+                logging.getLogger(f"alerts.phases.{phase.letter}"),
+                run_id=self.record.run_id,
+                phase=phase.letter,
+            ),
+        )
+        if not self.request.dry_run:
+            return phase.run(context)
+        with db.transaction(self.conn):  # a savepoint: a failing phase leaves the others theirs
+            return phase.run(context)
+
+    def _verdict(self) -> tuple[str, str | None]:
+        failed = [item for item in self.record.items if item.status == "failed"]
+        if failed:
+            return "failed", "; ".join(f"phase {i.phase}: {i.error_summary}" for i in failed)
+        if all(item.status == "skipped" for item in self.record.items):
+            reasons = sorted({item.error_summary or "" for item in self.record.items})
+            return "skipped", ", ".join(reasons)
+        return "success", None
+
+    def _finish(self, status: str, summary: str | None) -> RunReport:
+        self.record = replace(
+            self.record,
+            status=status,
+            finished_at=datetime.now(UTC),
+            duration_ms=_elapsed_ms(self.started),
+            error_summary=summary[:2000] if summary else None,
+        )
+        return RunReport(self.record, self.recorder.close(self.record))
+
+    def _describe(self, error: BaseException) -> str:
+        return describe_exception(error, self.redactor)
+
+    def _close(self) -> None:
+        for conn in (self.conn, self.locks):
+            if conn is not None:
+                with suppress(psycopg2.Error):
+                    conn.close()
+        if self.hooks.channels is None:
+            for channel in self.channels.values():
+                channel.close()
+
+
+def _elapsed_ms(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)

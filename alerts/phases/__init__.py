@@ -1,0 +1,40 @@
+"""The phases, in the order they run: the one table from which everything else derives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from alerts.phases import digest, fanout, generate, send
+from alerts.phases.context import Counts, PhaseContext, Stop
+
+__all__ = ["ALL", "PHASES", "PHASE_CHOICES", "Counts", "Phase", "PhaseContext", "Stop", "chosen"]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase: its letter, its name for people, its lock, and what it does."""
+
+    letter: str
+    name: str
+    run: Callable[[PhaseContext], Counts]
+
+    @property
+    def lock_key(self) -> str:
+        """The key of the lock that keeps a second runner out of the phase."""
+        return f"alerts_v2_phase_{self.letter}"
+
+
+PHASES = (
+    Phase("a", "generate events", generate.run),
+    Phase("b", "fan out", fanout.run),
+    Phase("d", "build digests", digest.run),
+    Phase("c", "send", send.run),
+)
+ALL = "all"
+PHASE_CHOICES = (*sorted(phase.letter for phase in PHASES), ALL)
+
+
+def chosen(choice: str) -> tuple[Phase, ...]:
+    """The phases of a choice, in the order they run."""
+    return tuple(phase for phase in PHASES if choice in (ALL, phase.letter))

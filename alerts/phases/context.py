@@ -1,0 +1,56 @@
+"""What a phase is given."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from threading import Event
+
+from alerts import db
+from alerts.channels.base import Channel
+from alerts.clock import Clock
+from alerts.config import Settings
+
+Counts = dict[str, object]
+
+
+@dataclass
+class Stop:
+    """Why to stop early, if there is a reason: a signal, or a deadline in monotonic seconds."""
+
+    deadline: float | None = None
+    signalled: Event = field(default_factory=Event)
+
+    def reason(self) -> str | None:
+        """``signal``, ``deadline`` or None."""
+        if self.signalled.is_set():
+            return "signal"
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return "deadline"
+        return None
+
+
+@dataclass(frozen=True)
+class PhaseContext:
+    """One run, as its phases see it.
+
+    ``ensure_lock`` raises :class:`alerts.locks.LockLost`; a phase calls it before each batch.
+    ``channels`` are the configured ones (in a dry run: stand-ins that only count).
+    """
+
+    conn: db.Connection
+    run_id: str
+    settings: Settings
+    clock: Clock
+    since: timedelta
+    batch_size: int
+    dry_run: bool
+    stop: Stop
+    ensure_lock: Callable[[], None]
+    channels: Mapping[str, Channel]
+    log: logging.LoggerAdapter[logging.Logger]
+    random: Callable[[], float] = random.random

@@ -1,0 +1,150 @@
+"""Phase D: digest deliveries of a closed window become one digest per user and channel."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from alerts import db
+from alerts.phases.context import Counts, PhaseContext
+
+# Deliveries of one statement and transaction.
+DELIVERIES_PER_BATCH = 50_000
+
+UNITS = {"daily": "day", "hourly": "hour"}
+
+# One batch: the unattached deliveries of closed windows, the digest each belongs to, the
+# digests, their items and the deliveries' mark. date_trunc with a zone keeps the two hours of
+# an October night apart; days are added in local time, so they have 23 to 25 hours.
+#
+# The conflict arm changes nothing: it locks a digest that is still queued and returns it, so
+# that no sender can claim it before the items are in. A digest that left the queue meanwhile is
+# not returned; its deliveries stay for the next run, which sees it gone.
+BUILD_DIGESTS = """
+WITH current_window AS (
+    SELECT date_trunc(%(unit)s, %(now)s::timestamptz, %(zone)s) AS starts
+),
+pending AS MATERIALIZED (
+    SELECT
+        d.id AS delivery_id,
+        d.user_id,
+        d.channel,
+        date_trunc(%(unit)s, e.created_at::timestamptz, %(zone)s) AS starts
+    FROM user_alert_deliveries AS d
+    JOIN alert_events AS e ON e.id = d.alert_event_id
+    WHERE d.status = 'queued'
+      AND d.delivery_kind = 'digest'
+      AND d.channel IN ('email', 'telegram')
+      AND d.user_id > %(after_user_id)s
+      AND e.created_at < (SELECT starts FROM current_window)
+    ORDER BY d.user_id
+    LIMIT %(batch_size)s
+),
+own AS (
+    SELECT
+        p.*,
+        format(
+            '%%s:%%s:%%s:%%s', p.user_id, p.channel, %(period)s,
+            to_char(p.starts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) AS own_key
+    FROM pending AS p
+),
+routed AS (  -- to their own window's digest, or if that has left the queue, to the current one
+    SELECT
+        o.delivery_id,
+        o.user_id,
+        o.channel,
+        CASE WHEN g.id IS NULL THEN o.starts ELSE w.starts END AS starts
+    FROM own AS o
+    CROSS JOIN current_window AS w
+    LEFT JOIN user_alert_digests AS g ON g.digest_key = o.own_key AND g.status <> 'queued'
+),
+keyed AS (
+    SELECT
+        r.*,
+        CASE
+            WHEN %(period)s = 'hourly' THEN r.starts + interval '1 hour'
+            ELSE ((r.starts AT TIME ZONE %(zone)s) + interval '1 day') AT TIME ZONE %(zone)s
+        END AS ends,
+        format(
+            '%%s:%%s:%%s:%%s', r.user_id, r.channel, %(period)s,
+            to_char(r.starts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) AS digest_key
+    FROM routed AS r
+),
+digests AS (
+    INSERT INTO user_alert_digests AS g (
+        user_id, channel, period, window_start, window_end, digest_key, created_at
+    )
+    SELECT DISTINCT user_id, channel, %(period)s, starts, ends, digest_key, %(now)s::timestamptz
+    FROM keyed
+    ON CONFLICT (digest_key) DO UPDATE SET digest_key = excluded.digest_key
+    WHERE g.status = 'queued'
+    RETURNING g.id, g.digest_key, g.xmax = 0 AS created  -- xmax is set on a row that was there
+),
+items AS (
+    INSERT INTO user_alert_digest_items (digest_id, delivery_id, created_at)
+    SELECT g.id, k.delivery_id, %(now)s
+    FROM keyed AS k
+    JOIN digests AS g ON g.digest_key = k.digest_key
+    ON CONFLICT (delivery_id) DO NOTHING
+    RETURNING delivery_id
+),
+batched AS (
+    UPDATE user_alert_deliveries AS d
+    SET status = 'skipped', failure_code = 'batched_into_digest', next_retry_at = NULL
+    FROM items
+    WHERE d.id = items.delivery_id AND d.status = 'queued'
+    RETURNING d.id
+)
+SELECT
+    (SELECT count(*) FROM pending) AS found,
+    (SELECT max(user_id) FROM pending) AS last_user_id,
+    (
+        SELECT array_agg(DISTINCT k.starts)
+        FROM keyed AS k JOIN items AS i ON i.delivery_id = k.delivery_id
+    ) AS windows,
+    (SELECT count(*) FROM digests WHERE created) AS digests_created,
+    (SELECT count(*) FROM items) AS digest_items_attached,
+    (SELECT count(*) FROM batched) AS deliveries_marked_batched
+"""
+
+
+def run(context: PhaseContext) -> Counts:
+    """Build every closed window that still has unattached deliveries."""
+    now = context.clock.now()
+    period = context.settings.digest_period
+    tally: Counter[str] = Counter()
+    windows: set[object] = set()
+    after_user_id = 0
+    stopped = None
+    while (stopped := context.stop.reason()) is None:
+        context.ensure_lock()
+        row = db.fetch_all(
+            context.conn,
+            BUILD_DIGESTS,
+            {
+                "unit": UNITS[period],
+                "period": period,
+                "zone": context.settings.timezone.key,
+                "now": now,
+                "after_user_id": after_user_id,
+                "batch_size": DELIVERIES_PER_BATCH,
+            },
+        )[0]
+        windows.update(row.pop("windows") or ())
+        found, last_user_id = row.pop("found"), row.pop("last_user_id")
+        tally.update(row)
+        if found < DELIVERIES_PER_BATCH:
+            break
+        # The limit may have cut the last user's deliveries, so he is looked at again, unless
+        # nothing of the batch could be attached.
+        after_user_id = last_user_id - 1 if row["digest_items_attached"] else last_user_id
+    counts: Counts = {
+        "windows_built": len(windows),
+        "digests_created": tally["digests_created"],
+        "digest_items_attached": tally["digest_items_attached"],
+        "deliveries_marked_batched": tally["deliveries_marked_batched"],
+    }
+    if stopped:
+        counts["stopped_early"] = stopped
+    return counts

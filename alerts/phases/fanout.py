@@ -1,0 +1,286 @@
+"""Phase B: every event becomes at most one delivery per user and channel."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+
+from psycopg2 import sql
+
+from alerts import db
+from alerts.phases.context import Counts, PhaseContext
+
+# Users of one statement and transaction: large audiences are taken in ranges of ids, so that
+# a kill costs one range and no transaction grows without bound.
+USERS_PER_RANGE = 20_000
+
+SKIP_REASONS = (
+    "plan_type",
+    "prefs",
+    "missing_destination",
+    "channel_not_in_plan",
+    "exists",
+    "quota",
+)
+
+# The work list in its order, and how many events are past it.
+PENDING_EVENTS = """
+SELECT
+    coalesce(
+        array_agg(id ORDER BY severity DESC, created_at, id) FILTER (WHERE created_at > %(since)s),
+        '{}'
+    ) AS event_ids,
+    count(*) FILTER (WHERE created_at <= %(since)s) AS expired
+FROM alert_events
+WHERE fanout_completed_at IS NULL AND created_at <= %(now)s
+"""
+
+# Which users, on which channel, and the first reason that holds: the rules of fan-out, here
+# and nowhere else. Gives audience(user_id, ...) and decisions(user_id, channel, reason, kind,
+# overflow); reason NULL means deliver.
+DECISIONS = """
+event AS (
+    SELECT
+        id,
+        alert_type,
+        lower(scope_region) AS region,
+        scope_assets,
+        CASE WHEN alert_type = 'HIGH_IMPACT_EVENT' THEN severity ELSE risk_score END AS measure
+    FROM alert_events
+    WHERE id = %(event_id)s
+),
+audience AS MATERIALIZED (
+    SELECT
+        u.id AS user_id,
+        CASE WHEN u.email_verified IS NOT FALSE THEN u.email END AS email,
+        u.telegram_chat_id::text AS telegram,
+        u.phone_number AS sms
+    FROM users AS u
+    WHERE u.id > %(after_user_id)s
+      AND (%(allowlist)s::bigint[] IS NULL OR u.id = ANY (%(allowlist)s::bigint[]))
+    ORDER BY u.id
+    LIMIT %(range_size)s
+),
+bounds AS (
+    SELECT min(user_id) AS first_id, max(user_id) AS last_id FROM audience
+),
+planned AS (  -- no plan, an unknown one and an inactive one all mean free
+    SELECT a.user_id, coalesce(p.plan_code, 'free') AS plan_code
+    FROM audience AS a
+    LEFT JOIN user_plans AS up ON up.user_id = a.user_id
+    LEFT JOIN plan_settings AS p ON p.plan_code = lower(up.plan) AND p.is_active IS NOT FALSE
+),
+effective_prefs AS (  -- a user without any row has one default
+    SELECT p.user_id, p.region, p.alert_type, p.asset, p.threshold
+    FROM user_alert_prefs AS p, bounds AS b
+    WHERE p.user_id BETWEEN b.first_id AND b.last_id
+      AND p.enabled IS NOT FALSE
+    UNION ALL
+    SELECT a.user_id, 'Europe', 'HIGH_IMPACT_EVENT', NULL, 4
+    FROM audience AS a
+    WHERE NOT EXISTS (SELECT FROM user_alert_prefs AS p WHERE p.user_id = a.user_id)
+),
+interested AS (
+    SELECT DISTINCT p.user_id
+    FROM effective_prefs AS p, event AS e
+    WHERE (p.alert_type IS NULL OR p.alert_type = e.alert_type)
+      AND (
+          p.region IS NULL OR lower(p.region) = 'global'
+          OR e.region IS NULL OR e.region = 'global'
+          OR lower(p.region) = e.region
+      )
+      AND (p.asset IS NULL OR lower(p.asset) = ANY (e.scope_assets))
+      AND (p.threshold IS NULL OR e.measure >= p.threshold)
+),
+delivered AS (
+    SELECT DISTINCT d.user_id, d.channel
+    FROM user_alert_deliveries AS d, bounds AS b
+    WHERE d.alert_event_id = %(event_id)s
+      AND d.delivery_kind IN ('instant', 'digest')
+      AND d.user_id BETWEEN b.first_id AND b.last_id
+),
+ruled AS (
+    SELECT
+        a.user_id,
+        c.channel,
+        planned.plan_code,
+        limits.instant_per_day,
+        coalesce(cp.digest_only, FALSE) AS digest_only,
+        CASE
+            WHEN NOT coalesce(
+                'ALL' = ANY (plan.allowed_alert_types)
+                OR (SELECT alert_type FROM event) = ANY (plan.allowed_alert_types),
+                FALSE
+            ) THEN 'plan_type'
+            WHEN i.user_id IS NULL
+                OR cp.enabled IS FALSE
+                OR (c.channel = 'sms' AND cp.digest_only) THEN 'prefs'
+            WHEN c.channel <> 'account' AND coalesce(
+                trim(CASE c.channel
+                    WHEN 'email' THEN a.email WHEN 'telegram' THEN a.telegram ELSE a.sms
+                END), ''
+            ) = '' THEN 'missing_destination'
+            WHEN NOT coalesce(limits.allowed, FALSE) THEN 'channel_not_in_plan'
+            WHEN d.user_id IS NOT NULL THEN 'exists'
+        END AS reason
+    FROM audience AS a
+    JOIN planned ON planned.user_id = a.user_id
+    CROSS JOIN unnest(ARRAY['email', 'telegram', 'sms', 'account']) AS c (channel)
+    LEFT JOIN plan_settings AS plan ON plan.plan_code = planned.plan_code
+    LEFT JOIN plan_channel_limits AS limits
+        ON limits.plan_code = planned.plan_code AND limits.channel = c.channel
+    LEFT JOIN interested AS i ON i.user_id = a.user_id
+    LEFT JOIN user_channel_prefs AS cp
+        ON cp.user_id = a.user_id AND cp.channel = c.channel
+    LEFT JOIN delivered AS d ON d.user_id = a.user_id AND d.channel = c.channel
+),
+metered AS (  -- instant deliveries of this product day, where there is a limit to reach
+    SELECT
+        r.*,
+        r.instant_per_day IS NOT NULL AND r.channel <> 'account'
+        AND used.instant >= r.instant_per_day AS used_up,
+        r.channel IN ('email', 'telegram') AND (
+            r.plan_code = 'free' OR r.digest_only OR coalesce(r.instant_per_day = 0, FALSE)
+        ) AS always_digest,
+        used.instant
+    FROM ruled AS r
+    LEFT JOIN LATERAL (
+        SELECT count(*) AS instant
+        FROM user_alert_deliveries AS d
+        WHERE r.reason IS NULL
+          AND r.instant_per_day > 0
+          AND d.user_id = r.user_id
+          AND d.channel = r.channel
+          AND d.delivery_kind = 'instant'
+          AND d.status IN ('queued', 'sending', 'sent')
+          AND d.created_at >= date_trunc('day', %(now)s::timestamptz, %(zone)s)
+          AND d.created_at <= %(now)s
+    ) AS used ON TRUE
+),
+decisions AS (
+    SELECT
+        user_id,
+        channel,
+        coalesce(reason, CASE WHEN channel = 'sms' AND used_up THEN 'quota' END) AS reason,
+        CASE WHEN always_digest OR (used_up AND channel <> 'sms') THEN 'digest' ELSE 'instant' END
+            AS kind,
+        used_up AND channel <> 'sms' AND NOT always_digest AS overflow,
+        instant AS quota_used,
+        instant_per_day AS quota_limit
+    FROM metered
+)
+"""
+
+# One range of one event: decide, insert, count, and with the last range set the marker, all in
+# one statement and so in one transaction. Under an allowlist the marker stays NULL: whoever is
+# not on the list gets the event when the list is lifted.
+FAN_OUT = sql.SQL("""
+WITH {decisions},
+created AS (
+    INSERT INTO user_alert_deliveries (
+        user_id, alert_event_id, channel, delivery_kind, status, sent_at, created_at
+    )
+    SELECT
+        user_id,
+        %(event_id)s,
+        channel,
+        kind,
+        CASE WHEN channel = 'account' THEN 'sent' ELSE 'queued' END,
+        CASE WHEN channel = 'account' THEN %(now)s::timestamptz END,
+        %(now)s
+    FROM decisions
+    WHERE reason IS NULL
+    ON CONFLICT (alert_event_id, user_id, channel, delivery_kind) DO NOTHING
+    RETURNING delivery_kind
+),
+marked AS (
+    UPDATE alert_events
+    SET fanout_completed_at = %(now)s
+    WHERE id = %(event_id)s
+      AND %(allowlist)s::bigint[] IS NULL
+      AND (SELECT count(*) FROM audience) < %(range_size)s
+    RETURNING id
+)
+SELECT
+    (SELECT count(*) FROM audience) AS users,
+    (SELECT last_id FROM bounds) AS last_user_id,
+    (SELECT count(*) FROM marked) AS marked,
+    (SELECT count(*) FROM created WHERE delivery_kind = 'instant') AS instant_created,
+    (SELECT count(*) FROM created WHERE delivery_kind = 'digest') AS digest_created,
+    count(*) AS considered,
+    count(*) FILTER (WHERE reason IS NULL) AS eligible,
+    count(*) FILTER (WHERE reason IS NULL AND overflow) AS overflow_to_digest,
+    count(*) FILTER (WHERE reason = 'plan_type') AS plan_type,
+    count(*) FILTER (WHERE reason = 'prefs') AS prefs,
+    count(*) FILTER (WHERE reason = 'missing_destination') AS missing_destination,
+    count(*) FILTER (WHERE reason = 'channel_not_in_plan') AS channel_not_in_plan,
+    count(*) FILTER (WHERE reason = 'exists') AS "exists",
+    count(*) FILTER (WHERE reason = 'quota') AS quota
+FROM decisions
+""").format(decisions=sql.SQL(DECISIONS))
+
+
+def run(context: PhaseContext) -> Counts:
+    """Fan out the events of the window; those older are counted, since nobody will."""
+    now = context.clock.now()
+    window = {"now": now, "since": now - context.since}
+    pending = db.fetch_all(context.conn, PENDING_EVENTS, window)[0]
+    tally: Counter[str] = Counter()
+    stopped = None
+    for event_id in pending["event_ids"]:
+        stopped = _fan_out_event(context, event_id, now, tally)
+        if stopped:
+            break
+        tally["events_processed"] += 1
+    tally["events_expired"] = pending["expired"]
+    counts = _counts(tally, allowlist_active=context.settings.allowlist is not None)
+    if stopped:
+        counts["stopped_early"] = stopped
+    return counts
+
+
+def _fan_out_event(
+    context: PhaseContext, event_id: int, now: datetime, tally: Counter[str]
+) -> str | None:
+    """All ranges of one event; the reason to stop when there was one between two ranges."""
+    allowlist = context.settings.allowlist
+    after_user_id = 0
+    while True:
+        reason = context.stop.reason()
+        if reason:
+            return reason
+        context.ensure_lock()
+        row = db.fetch_all(
+            context.conn,
+            FAN_OUT,
+            {
+                "event_id": event_id,
+                "after_user_id": after_user_id,
+                "range_size": USERS_PER_RANGE,
+                "allowlist": list(allowlist) if allowlist is not None else None,
+                "now": now,
+                "zone": context.settings.timezone.key,
+            },
+        )[0]
+        users, after_user_id = row.pop("users"), row.pop("last_user_id")
+        tally.update(row)
+        if users < USERS_PER_RANGE:
+            return None
+
+
+def _counts(tally: Counter[str], *, allowlist_active: bool) -> Counts:
+    """The counts of the phase; considered is always created plus the skipped."""
+    created = tally["instant_created"] + tally["digest_created"]
+    # A row that was eligible and not inserted was there already after all.
+    tally["exists"] += tally["eligible"] - created
+    return {
+        "events_processed": tally["events_processed"],
+        "events_expired": tally["events_expired"],
+        "deliveries_considered": tally["considered"],
+        "deliveries_created": created,
+        "instant_created": tally["instant_created"],
+        "digest_created": tally["digest_created"],
+        "overflow_to_digest": tally["overflow_to_digest"],
+        **{f"deliveries_skipped_{reason}": tally[reason] for reason in SKIP_REASONS},
+        "allowlist_active": allowlist_active,
+    }
