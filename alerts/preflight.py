@@ -1,0 +1,154 @@
+"""Start-up checks: has a run all it needs? Each finding has a stable id and a hint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psycopg2
+
+from alerts import db, migrations
+from alerts.config import ConfigError, Settings, require_database_url
+from alerts.phases.send import CHANNELS
+from alerts.redaction import describe_exception, redactor_for
+
+OLDEST_SERVER = 140000  # PostgreSQL 14
+
+FREE_PLAN = "SELECT count(*) AS plans FROM plan_settings WHERE plan_code = 'free'"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is wrong, and what to do about it."""
+
+    id: str
+    message: str
+    hint: str
+
+
+@dataclass
+class Report:
+    """The preflight's answer; ``errors`` keep a run from doing its work, ``warnings`` do not."""
+
+    db_ok: bool = False
+    migrations_ok: bool = False
+    channels_configured: dict[str, bool] = field(default_factory=dict)
+    providers: dict[str, str] = field(default_factory=dict)
+    warnings: list[Finding] = field(default_factory=list)
+    errors: list[Finding] = field(default_factory=list)
+
+    def error(self, id_: str, message: str, hint: str) -> None:
+        """Note something that must be mended before a run."""
+        self.errors.append(Finding(id_, message, hint))
+
+    def warn(self, id_: str, message: str, hint: str) -> None:
+        """Note something worth knowing."""
+        self.warnings.append(Finding(id_, message, hint))
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as the contract's object, ``ok`` first."""
+        return {"ok": not self.errors, **asdict(self)}
+
+
+def preflight(environ: Mapping[str, str]) -> Report:
+    """Check configuration, database, migrations and channels; changes nothing."""
+    report = Report(channels_configured=dict.fromkeys(CHANNELS, False))
+    try:
+        settings = Settings.from_env(environ)
+    except ConfigError as error:
+        for problem in error.problems:
+            report.error("config_invalid", problem.message, f"Set {problem.variable} as it says.")
+        return report
+    _check_settings(settings, report)
+    _check_channels(settings, report)
+    _check_database(settings, report)
+    return report
+
+
+def _check_settings(settings: Settings, report: Report) -> None:
+    if not settings.enabled:
+        hint = "Set ALERTS_V2_ENABLED to true, or leave it empty, to run."
+        report.warn("engine_disabled", "ALERTS_V2_ENABLED turns the engine off.", hint)
+    if settings.enabled_unclear:
+        hint = "Use true or false."
+        text = "ALERTS_V2_ENABLED is neither yes nor no and counts as off."
+        report.warn("enabled_unclear", text, hint)
+    if settings.clock is not None:
+        text = f"Business time stands still at {settings.clock.isoformat()}."
+        report.warn("clock_frozen", text, "Unset ALERTS_CLOCK in production.")
+    if settings.allowlist is not None:
+        text = f"Only {len(settings.allowlist)} user(s) of the allowlist get messages."
+        hint = "Unset ALERTS_SEND_ALLOWLIST_USER_IDS to send to everyone."
+        report.warn("allowlist_active", text, hint)
+    if settings.app_base_url is None:
+        hint = "Set ALERTS_APP_BASE_URL to the app's address."
+        report.warn("app_base_url_missing", "Messages carry no link to the app.", hint)
+    if not settings.internal_tokens:
+        hint = "Set INTERNAL_RUNNER_TOKEN for the web app; the runner does not need it."
+        report.warn("token_missing", "The admin endpoints answer 503 without a token.", hint)
+
+
+def _check_channels(settings: Settings, report: Report) -> None:
+    channels = settings.channels
+    report.providers = dict(channels.providers)
+    report.channels_configured = {name: name in channels.providers for name in CHANNELS}
+    for problem in channels.incomplete:
+        hint = f"Set {problem.variable}, or unset the channel's other variables."
+        report.error("channel_incomplete", problem.message, hint)
+    if not channels.providers:
+        hint = "Set the credentials of at least one provider; see the README."
+        text = "No channel is configured: every message would end as channel_not_configured."
+        report.warn("no_channel", text, hint)
+    if "outbox" in channels.providers.values():
+        text = "Messages are written to files of ALERTS_OUTBOX_DIR, nobody gets them."
+        report.warn("outbox_in_use", text, "Choose another EMAIL_PROVIDER in production.")
+
+
+def _check_database(settings: Settings, report: Report) -> None:
+    try:
+        conn = db.open_session(
+            require_database_url(settings),
+            application_name="alerts-preflight",
+            statement_timeout_ms=10_000,
+        )
+    except ConfigError as error:
+        report.error("database_url_missing", str(error), "Set DATABASE_URL.")
+        return
+    except db.PoolerDetected as error:
+        report.error("pooler_detected", str(error), "Use the database's direct address.")
+        return
+    except psycopg2.Error as error:
+        text = f"The database does not answer: {describe_exception(error, redactor_for(settings))}"
+        report.error("database_unreachable", text, "Check DATABASE_URL and that the server is up.")
+        return
+    try:
+        report.db_ok = conn.info.server_version >= OLDEST_SERVER
+        if not report.db_ok:
+            text = f"The server is version {conn.info.server_version // 10000}."
+            report.error("server_too_old", text, "PostgreSQL 14 is the oldest that works.")
+        _check_migrations(conn, report)
+    except psycopg2.Error as error:
+        text = f"A check failed: {describe_exception(error, redactor_for(settings))}"
+        report.error("database_check_failed", text, "See that the role may read the tables.")
+    finally:
+        conn.close()
+
+
+def _check_migrations(conn: db.Connection, report: Report) -> None:
+    try:
+        found = migrations.status(conn)
+    except migrations.MigrationError as error:
+        report.error("migrations_unreadable", str(error), "Deploy the sql/ folder whole.")
+        return
+    report.migrations_ok = found.ok
+    if found.pending:
+        text = f"{len(found.pending)} migration(s) are not applied: {', '.join(found.pending)}."
+        report.error("migrations_pending", text, "Run python scripts/migrate.py.")
+    differing = [*found.changed, *found.missing]
+    if differing:
+        text = f"Applied migrations differ from the files: {', '.join(differing)}."
+        report.error("migrations_differ", text, "Deploy the files that were applied.")
+    if found.ok and not db.fetch_all(conn, FREE_PLAN)[0]["plans"]:
+        text = "plan_settings has no plan 'free', which users without a plan fall back to."
+        report.error("plan_free_missing", text, "Insert it again; sql/0003_plans.sql shows it.")

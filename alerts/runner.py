@@ -1,0 +1,276 @@
+"""The command line: ``python -m alerts.runner``. It parses and prints, nothing more."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg2
+
+from alerts import db, history, phases, requeue
+from alerts.clock import Clock
+from alerts.config import ConfigError, Settings, require_database_url
+from alerts.engine import Hooks, RunReport, RunRequest, record_config_failure, run_engine
+from alerts.engine_observability import RunItem
+from alerts.env import parse_time
+from alerts.health import get_health
+from alerts.logs import setup_logging
+from alerts.preflight import preflight
+from alerts.redaction import Redactor, describe_exception, redactor_for
+
+READ_TIMEOUT_MS = 30_000
+PHASE_NAMES = {phase.letter: phase.name for phase in phases.PHASES}
+
+log = logging.getLogger("alerts.runner")
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the command; its exit code: 0 success or skipped, 1 failed, 2 usage."""
+    environ = os.environ if environ is None else environ
+    options = _parse(arguments)
+    json_lines = options.log_json or environ.get("CI", "").strip().lower() in ("true", "1")
+    setup_logging(Redactor(), json_lines=json_lines)
+    if options.preflight:
+        report = preflight(environ)
+        _print_json(report.as_json())
+        return 1 if report.errors else 0
+    try:
+        settings = Settings.from_env(environ)
+        require_database_url(settings)
+    except ConfigError as error:
+        return _config_failure(error, options, environ, json_lines=json_lines)
+    setup_logging(redactor_for(settings), json_lines=json_lines)
+    if options.phase:
+        return _run(settings, options, json_lines=json_lines)
+    return _answer(settings, options)
+
+
+# -- running phases ------------------------------------------------------------------------
+
+
+def _run(settings: Settings, options: argparse.Namespace, *, json_lines: bool) -> int:
+    if settings.enabled_unclear:
+        log.warning("ALERTS_V2_ENABLED is neither yes nor no: the engine stays off")
+    on_phase = _print_phase_json if json_lines else _print_phase
+    report = run_engine(settings, _request(options), Hooks(on_phase=on_phase))
+    return _finish(report, json_lines=json_lines)
+
+
+def _config_failure(
+    error: ConfigError,
+    options: argparse.Namespace,
+    environ: Mapping[str, str],
+    *,
+    json_lines: bool,
+) -> int:
+    """Say what is wrong, and record the run as failed where the database can be reached."""
+    for problem in error.problems:
+        log.error("%s", problem.message)
+    if not options.phase:
+        return 1
+    known = ("DATABASE_URL", *(name for name in environ if name.startswith("GITHUB_")))
+    settings = Settings.from_env({name: environ.get(name, "") for name in known})
+    if settings.database_url is None:
+        return 1
+    setup_logging(redactor_for(settings), json_lines=json_lines)
+    names = ", ".join(sorted({problem.variable for problem in error.problems}))
+    report = record_config_failure(settings, _request(options), f"configuration error: {names}")
+    return _finish(report, json_lines=json_lines)
+
+
+def _request(options: argparse.Namespace) -> RunRequest:
+    return RunRequest(
+        phase=options.phase,
+        dry_run=options.dry_run,
+        since_hours=options.since_hours or RunRequest.since_hours,
+        batch_size=options.batch_size,
+        max_seconds=options.max_seconds,
+        now=options.now,
+    )
+
+
+def _finish(report: RunReport, *, json_lines: bool) -> int:
+    record = report.record
+    if json_lines:
+        _print_line(
+            {
+                "event": "run_finished",
+                "run_id": record.run_id,
+                "status": record.status,
+                "duration_ms": record.duration_ms,
+                "dry_run": record.dry_run,
+                "phases": [
+                    {"phase": i.phase, "status": i.status, "duration_ms": i.duration_ms}
+                    for i in record.items
+                ],
+                "recorded": report.recorded,
+                "error_summary": record.error_summary,
+            }
+        )
+    else:
+        dry = " (dry run: nothing was changed)" if record.dry_run else ""
+        print(f"run {record.run_id}: {record.status} in {record.duration_ms} ms{dry}")
+        if record.error_summary:
+            print(f"  {record.error_summary}")
+    return 1 if record.status == "failed" else 0
+
+
+def _print_phase_json(item: RunItem) -> None:
+    _print_line(
+        {
+            "event": "phase_finished",
+            "phase": item.phase,
+            "status": item.status,
+            "duration_ms": item.duration_ms,
+            "counts": item.counts,
+            "error_summary": item.error_summary,
+        }
+    )
+
+
+def _print_phase(item: RunItem) -> None:
+    print(f"{item.phase}  {PHASE_NAMES[item.phase]:<16} {item.status:<8} {item.duration_ms:>7} ms")
+    for name, value in _flat(item.counts):
+        if value:
+            print(f"     {name:<40} {value:>8}")
+    if item.error_summary:
+        print(f"     {item.error_summary}")
+    sys.stdout.flush()
+
+
+def _flat(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for name, value in counts.items():
+        if isinstance(value, Mapping):
+            found.extend(_flat(value, f"{prefix}{name}."))
+        else:
+            found.append((prefix + name, value))
+    return found
+
+
+# -- the admin endpoints without the server --------------------------------------------------
+
+
+def _answer(settings: Settings, options: argparse.Namespace) -> int:
+    now = Clock(options.now or settings.clock).now()
+    ask: Callable[[db.Connection], dict[str, Any] | None]
+    if options.health:
+        ask = lambda conn: get_health(conn, settings, now)  # noqa: E731
+    elif options.runs:
+        ask = lambda conn: history.list_runs(conn, limit=options.limit or 50)  # noqa: E731
+    elif options.run:
+        ask = lambda conn: history.get_run(conn, options.run)  # noqa: E731
+    else:
+        ask = lambda conn: _retry(conn, settings, options, now)  # noqa: E731
+    read_only = not options.retry_failed  # its dry run locks the rows it would take
+    try:
+        conn = db.connect(require_database_url(settings), application_name="alerts-admin")
+        with db.web_transaction(conn, read_only=read_only, statement_timeout_ms=READ_TIMEOUT_MS):
+            answer = ask(conn)
+        conn.close()
+    except psycopg2.Error as error:
+        log.error("the database failed: %s", describe_exception(error, redactor_for(settings)))
+        return 1
+    if answer is None:
+        log.error("no run has this id")
+        return 1
+    _print_json(answer)
+    return 0
+
+
+def _retry(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> dict[str, Any]:
+    request = requeue.RetryRequest(
+        kind=options.retry_failed,
+        since_hours=options.since_hours or requeue.DEFAULT_SINCE_HOURS,
+        limit=options.limit,
+        include=options.include,
+        dry_run=options.dry_run,
+    )
+    return requeue.retry_failed(conn, settings, request, now=now, token_key_id="cli")  # noqa: S106
+
+
+def _print_json(answer: Mapping[str, Any]) -> None:
+    print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def _print_line(line: Mapping[str, Any]) -> None:
+    print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+# -- parsing ---------------------------------------------------------------------------------
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m alerts.runner",
+        description="Run the alerts engine, or answer what the admin endpoints answer.",
+        epilog="exit codes: 0 success or skipped, 1 failed or bad configuration, 2 usage",
+    )
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--phase", choices=phases.PHASE_CHOICES, help=_phases_help())
+    mode.add_argument("--preflight", action="store_true", help="check what a run needs")
+    mode.add_argument("--health", action="store_true", help="delivery health")
+    mode.add_argument("--runs", action="store_true", help="the last runs")
+    mode.add_argument("--run", metavar="RUN_ID", help="one run with its phases")
+    mode.add_argument("--retry-failed", choices=sorted(requeue.KINDS), help="queue failures again")
+    parser.add_argument("--dry-run", action="store_true", help="do everything, then undo it")
+    parser.add_argument(
+        "--since-hours", type=_number(1, 87_600), help="how far back to look (default 24)"
+    )
+    parser.add_argument("--batch-size", type=_number(1, 10_000), help="most rows of one claim")
+    parser.add_argument("--max-seconds", type=_number(1, 86_400), help="end the run by then")
+    parser.add_argument("--limit", type=_number(1, 1_000_000), help="most rows to list or requeue")
+    parser.add_argument(
+        "--include", type=_includes, default=(), help=f"list of {', '.join(requeue.INCLUDES)}"
+    )
+    parser.add_argument("--now", type=_time, help="freeze business time at this ISO time")
+    parser.add_argument(
+        "--log-json", action="store_true", help="JSON lines (the default where CI is true)"
+    )
+    options = parser.parse_args(arguments)
+    if options.runs and (options.limit or 1) > 200:
+        parser.error("--limit of --runs is at most 200")
+    if options.retry_failed and (options.since_hours or 1) > requeue.MAX_SINCE_HOURS:
+        parser.error(f"--since-hours of --retry-failed is at most {requeue.MAX_SINCE_HOURS}")
+    return options
+
+
+def _phases_help() -> str:
+    names = ", ".join(f"{phase.letter}: {phase.name}" for phase in phases.PHASES)
+    return f"{names}; {phases.ALL}: one after the other"
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"takes a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def _includes(text: str) -> tuple[str, ...]:
+    try:
+        return requeue.parse_include(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _time(text: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("takes an ISO time like 2022-03-08T18:00:00Z") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The web app: admin endpoints over run history, health and repair, and two public routes."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from flask import Flask, Response
+
+from alerts.config import Settings, require_database_url
+from alerts.logs import setup_logging
+from alerts.redaction import redactor_for
+from app import errors, internal, public
+from app.database import Database
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """The app, from ``settings`` or the environment.
+
+    Raises :class:`alerts.config.ConfigError` when a variable does not parse or DATABASE_URL is
+    unset. Without INTERNAL_RUNNER_TOKEN the app starts and its admin endpoints answer 503.
+    """
+    settings = settings or Settings.from_env(os.environ)
+    setup_logging(redactor_for(settings), json_lines=True)
+    app = Flask(__name__, static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["alerts_settings"] = settings
+    app.extensions["alerts_database"] = Database(require_database_url(settings))
+    app.register_blueprint(internal.blueprint)
+    app.register_blueprint(public.blueprint)
+    errors.register(app)
+    app.after_request(_never_cached)
+    if not settings.internal_tokens:
+        logging.getLogger("app").warning(
+            "INTERNAL_RUNNER_TOKEN is not set: the admin endpoints answer 503"
+        )
+    return app
+
+
+def _never_cached(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,73 @@
+"""One place for errors: every one is JSON with a code and a sentence, whatever went wrong."""
+
+from __future__ import annotations
+
+import logging
+
+import psycopg2
+from flask import Flask, Response, jsonify
+from psycopg2 import errors as pg
+from werkzeug.exceptions import HTTPException
+
+from alerts.redaction import Redactor, describe_exception
+
+log = logging.getLogger("app.errors")
+
+
+class ApiError(Exception):
+    """An answer that is an error: HTTP status, stable code, and a sentence for people."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+def register(app: Flask) -> None:
+    """Have every error of the app answered here."""
+    app.register_error_handler(ApiError, _api_error)
+    app.register_error_handler(psycopg2.Error, _database_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _bug)
+
+
+def _answer(status: int, code: str, message: str) -> Response:
+    response = jsonify({"error": {"code": code, "message": message}})
+    response.status_code = status
+    return response
+
+
+def _api_error(error: ApiError) -> Response:
+    return _answer(error.status, error.code, error.message)
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    code = error.name.lower().replace(" ", "_")
+    response = _answer(status, code, _SENTENCES.get(status, f"{error.name}."))
+    allow = dict(error.get_headers()).get("Allow")
+    if allow:
+        response.headers["Allow"] = allow
+    return response
+
+
+_SENTENCES = {
+    404: "There is nothing at this address.",
+    405: "This address does not take this method.",
+}
+
+
+def _database_error(error: psycopg2.Error) -> Response:
+    log.error("the database failed: %s", describe_exception(error, Redactor()))
+    if isinstance(error, (pg.UndefinedTable, pg.UndefinedColumn)):
+        text = "The database lacks tables of this version; run python scripts/migrate.py."
+        return _answer(503, "migrations_pending", text)
+    if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
+        return _answer(503, "database_unavailable", "The database does not answer; try again.")
+    return _answer(500, "internal_error", "The request failed; the log says why.")
+
+
+def _bug(error: Exception) -> Response:
+    log.error("a request failed", exc_info=error)
+    return _answer(500, "internal_error", "The request failed; the log says why.")

@@ -1,0 +1,104 @@
+"""The admin endpoints: ``/internal/alerts/engine``. The token is checked before anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+from flask import Blueprint, current_app, g, request
+
+from alerts import history, phases, requeue
+from alerts.clock import Clock
+from alerts.config import Settings
+from alerts.health import get_health
+from app.database import database
+from app.errors import ApiError
+from app.params import Params
+
+blueprint = Blueprint("internal", __name__, url_prefix="/internal/alerts/engine")
+
+
+@blueprint.before_request
+def check_token() -> None:
+    """Let only callers with the token pass: 503 when none is configured, 401 without it."""
+    tokens = _settings().internal_tokens
+    if not tokens:
+        text = "INTERNAL_RUNNER_TOKEN is not set on the server; set it and start again."
+        raise ApiError(503, "token_not_configured", text)
+    given = request.headers.get("x-internal-token", "")
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    if not given and scheme.lower() == "bearer":
+        given = credentials.strip()
+    # Header values arrive decoded as latin-1; compared are the bytes, all of them each time.
+    sent = given.encode("latin-1", "replace")
+    matches = [hmac.compare_digest(sent, token.reveal().encode()) for token in tokens]
+    if not any(matches):
+        raise ApiError(401, "unauthorized", "The header x-internal-token is missing or wrong.")
+    g.token_key_id = hashlib.sha256(sent).hexdigest()[:8]
+
+
+@blueprint.get("/runs")
+def list_runs() -> dict[str, Any]:
+    """A page of runs, newest first."""
+    params = Params("limit", "status", "phase", "triggered_by", "before")
+    limit = params.integer("limit", 50, 1, 200)
+    filters = {
+        "status": params.choice("status", history.RUN_STATUSES),
+        "phase": params.choice("phase", phases.PHASE_CHOICES),
+        "triggered_by": params.choice("triggered_by", history.TRIGGERS),
+        "before": params.parsed(
+            "before", None, history.checked_cursor, "a next_before of an earlier answer"
+        ),
+    }
+    with database().transaction() as conn:
+        return history.list_runs(conn, limit=limit, **filters)
+
+
+@blueprint.get("/runs/<run_id>")
+def get_run(run_id: str) -> dict[str, Any]:
+    """One run with its phases."""
+    Params()
+    with database().transaction() as conn:
+        found = history.get_run(conn, run_id)
+    if found is None:
+        raise ApiError(404, "run_not_found", "No run has this id.")
+    return found
+
+
+@blueprint.get("/health")
+def health() -> dict[str, Any]:
+    """Delivery health."""
+    Params()
+    with database().transaction() as conn:
+        return get_health(conn, _settings(), Clock(_settings().clock).now())
+
+
+@blueprint.post("/retry_failed")
+def retry_failed() -> dict[str, Any]:
+    """Put failed rows back into the queue."""
+    params = Params("kind", "since_hours", "dry_run", "limit", "include")
+    kind = params.choice("kind", tuple(requeue.KINDS))
+    if kind is None:
+        raise ApiError(400, "bad_parameter", "Parameter kind is missing: deliveries or digests.")
+    most = _settings().max_send_per_run
+    asked = requeue.RetryRequest(
+        kind=kind,
+        since_hours=params.integer(
+            "since_hours", requeue.DEFAULT_SINCE_HOURS, 1, requeue.MAX_SINCE_HOURS
+        ),
+        limit=params.integer("limit", most, 1, most),
+        include=params.parsed("include", (), requeue.parse_include, _INCLUDE_TAKES),
+        dry_run=params.boolean("dry_run"),
+    )
+    now = Clock(_settings().clock).now()
+    with database().transaction(read_only=False) as conn:
+        return requeue.retry_failed(conn, _settings(), asked, now=now, token_key_id=g.token_key_id)
+
+
+_INCLUDE_TAKES = f"a comma list of {', '.join(requeue.INCLUDES)}"
+
+
+def _settings() -> Settings:
+    found: Settings = current_app.extensions["alerts_settings"]
+    return found
