@@ -140,8 +140,9 @@ def _origin(env: EnvReader, name: str, default: str) -> str:
 def _parse_sender(text: str) -> str | None:
     _, address = parseaddr(text)
     local, _, domain = address.rpartition("@")
-    if not local or not domain or any(c in text for c in "\r\n\0"):
+    if not local.isascii() or not local or not domain or any(c in text for c in "\r\n\0"):
         raise ValueError("no address")
+    domain.encode("idna")  # UnicodeError is a ValueError
     return text
 
 

@@ -1,0 +1,77 @@
+"""Email through a mail server."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+
+from alerts.channel_config import SmtpServer
+from alerts.channels.base import Message
+from alerts.channels.mail import Sender, compose, message_id_of
+from alerts.channels.smtp_session import ConnectionLost, Session, is_loopback
+from alerts.channels.sockets import tls_context
+
+
+class SmtpChannel:
+    """Keeps as many connections as messages were ever under way at once.
+
+    ``timeout`` bounds one message, connecting included, in seconds. The connection is encrypted
+    and the certificate checked; on loopback encryption is used where offered, unchecked, since
+    local mail servers sign for themselves and nobody stands between.
+    """
+
+    name = "smtp"
+
+    def __init__(
+        self,
+        server: SmtpServer,
+        sender: str,
+        *,
+        timeout: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._server = server
+        self._sender = Sender.parse(sender)
+        self._timeout = timeout
+        self._tls = tls or tls_context(verify=not is_loopback(server.host))
+        self._lock = threading.Lock()
+        self._idle: list[Session] = []
+
+    def send(self, message: Message) -> str | None:
+        """Hand the email to the server; its Message-ID."""
+        content = compose(message, self._sender)
+        deadline = time.monotonic() + self._timeout
+        session = self._take_idle()
+        reused = session is not None
+        try:
+            if session is None:
+                session = Session.open(self._server, deadline, self._tls)
+            try:
+                self._transfer(session, message.destination, content, deadline)
+            except ConnectionLost:
+                if not reused or time.monotonic() >= deadline:
+                    raise
+                # The server had closed the kept connection; it has nothing of this message.
+                session = Session.open(self._server, deadline, self._tls)
+                self._transfer(session, message.destination, content, deadline)
+        except ConnectionLost as lost:
+            raise lost.error from None
+        return message_id_of(message, self._sender)
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        while (session := self._take_idle()) is not None:
+            session.say_goodbye()
+
+    def _transfer(self, session: Session, recipient: str, content: bytes, deadline: float) -> None:
+        try:
+            session.transfer(self._sender.address, recipient, content, deadline)
+        finally:
+            if session.alive:
+                with self._lock:
+                    self._idle.append(session)
+
+    def _take_idle(self) -> Session | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None

@@ -1,0 +1,59 @@
+"""The engine's workflow: inputs stay out of shells, and no setting is forgotten."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKFLOW = ROOT / ".github/workflows/alerts_engine_v2.yml"
+
+# Read by the runner but nothing a scheduled job sets: replays, other hosts, GitHub's own.
+NOT_FOR_THE_JOB = {
+    "ALERTS_CLOCK", "ALERTS_OUTBOX_DIR", "ALERTS_RUN_SPOOL", "INTERNAL_RUNNER_TOKEN", "CI",
+    "BREVO_API_BASE", "RESEND_API_BASE", "TELEGRAM_API_BASE", "TWILIO_API_BASE",
+}  # fmt: skip
+SECRETS = {
+    "DATABASE_URL", "SMTP_URL", "BREVO_API_KEY", "RESEND_API_KEY", "TELEGRAM_BOT_TOKEN",
+    "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN",
+}  # fmt: skip
+
+
+def workflow() -> dict[str, Any]:
+    loaded: dict[str, Any] = YAML(typ="safe").load(WORKFLOW)
+    return loaded
+
+
+def test_inputs_reach_shells_as_environment_variables_only() -> None:
+    for step in workflow()["jobs"]["run"]["steps"]:
+        assert "${{" not in step.get("run", "")
+
+
+def test_every_setting_of_the_runner_is_passed_on() -> None:
+    sources = "".join(
+        (ROOT / "alerts" / f"{m}.py").read_text() for m in ("config", "channel_config")
+    )
+    read = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|CI)"', sources))
+    read |= {f"ALERTS_RATE_LIMIT_{c}_PER_MINUTE" for c in ("EMAIL", "TELEGRAM", "SMS")}
+    wanted = {name for name in read if not name.startswith("GITHUB_")} - NOT_FOR_THE_JOB
+    assert wanted == set(workflow()["jobs"]["run"]["env"])
+
+
+def test_only_credentials_come_from_secrets() -> None:
+    env = workflow()["jobs"]["run"]["env"]
+    assert {name for name, value in env.items() if "secrets." in value} == SECRETS
+
+
+def test_a_run_under_way_is_never_cancelled_by_the_next() -> None:
+    assert workflow()["concurrency"]["cancel-in-progress"] is False
+
+
+def test_the_schedule_keeps_off_the_full_hour() -> None:
+    (entry,) = workflow()["on"]["schedule"]
+    assert entry["cron"].split()[0] == "3-53/10"
+
+
+def test_signals_reach_python() -> None:
+    (step,) = [s for s in workflow()["jobs"]["run"]["steps"] if s.get("name") == "Run"]
+    assert "exec python -m alerts.runner" in step["run"]
