@@ -1,0 +1,275 @@
+"""The Python part of scripts/run: database, sample data, engine, web app. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import http.client
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+import psycopg2
+from devdb import CHECKOUT, DATABASE, create_database, ensure_server, stop_server
+from devdb_place import DevDbError
+from psycopg2 import sql
+
+DESCRIPTION = """\
+Makes the product work on this machine: an embedded PostgreSQL (or the database that DATABASE_URL
+names), the migrations, the sample data, the engine over 2022-02-21 to 2022-03-08 of it, and the
+web app on 127.0.0.1:5000 (PORT changes the port) with its clock just after. The last full run's
+JSON lines go to standard output, everything else to standard error. Nothing is sent: messages
+become files in .dev/outbox. Started again, it repeats only the last run.
+"""
+STATE = CHECKOUT / ".dev"
+OUTBOX = STATE / "outbox"
+REPLAY_FROM, REPLAY_TO = "2022-02-21", "2022-03-07"
+# The replay ends a day early: the day on which Brent peaked is the last run's, so that its lines
+# show a full day's work the first time and that nothing is done twice from then on.
+LAST_RUN = "2022-03-08T18:30:00+00:00"
+WEB_CLOCK = "2022-03-08T19:00:00+00:00"
+# Kept in the database, since that is what has been replayed into; a file would outlive it.
+REPLAYED = f"Sample data, replayed {REPLAY_FROM} to {REPLAY_TO} by scripts/run"
+# The caller's accounts, settings and CI job are none of the sample's: no message of it may leave
+# this machine, and no setting may bend what it shows.
+FOREIGN_VARIABLES = re.compile(
+    r"CI|SMTP_URL|INTERNAL_RUNNER_TOKEN"
+    r"|(ALERTS|EMAIL|BREVO|RESEND|TELEGRAM|TWILIO|GITHUB|GUNICORN)_\w+"
+)
+START_SECONDS = 30.0
+
+
+class RunError(Exception):
+    """scripts/run cannot go on; the message says why and what to do."""
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="scripts/run", description=DESCRIPTION)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--once", action="store_true", help="stop after the last run")
+    choice.add_argument("--stop", action="store_true", help="stop the embedded database")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        if options.stop:
+            say("Database stopped." if stop_server("dev") else "The database was not running.")
+            return 0
+        run(once=options.once)
+    except (RunError, DevDbError) as error:
+        say(f"scripts/run: {error}")
+        return 1
+    except KeyboardInterrupt:
+        say("Interrupted. What is done is kept: started again, it goes on from there.")
+        return 130
+    return 0
+
+
+def run(once: bool) -> None:
+    port = _port()
+    if not once:
+        _check_port(port)
+    environment = _environment(_database_url(), port)
+    with _one_at_a_time():
+        _prepare(environment)
+        say(f"The last full run, with the clock at {LAST_RUN}:")
+        _python(
+            environment, "-m", "alerts.runner", "--phase", "all", "--log-json", "--now", LAST_RUN
+        )
+    say(f"Messages lie in {OUTBOX}")
+    if not once:
+        _serve(environment, port)
+
+
+def _port() -> int:
+    text = os.environ.get("PORT") or "5000"
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise RunError(f"PORT is {text!r}; it takes a number from 1 to 65535")
+    return int(text)
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        # As the server will do it: a connection that lingers from before is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RunError(
+                f"port {port} of 127.0.0.1 cannot be had ({error.strerror}). Is scripts/run "
+                f"running already? Another port: PORT={port + 1} scripts/run"
+            ) from error
+
+
+def _database_url() -> str:
+    url = os.environ.get("DATABASE_URL")
+    if url:
+        say("Using the database that DATABASE_URL names.")
+        return url
+    say("Starting the embedded PostgreSQL ...")
+    server = ensure_server("dev")
+    create_database(server.url(), DATABASE)
+    return server.url(DATABASE)
+
+
+def _environment(database_url: str, port: int) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not FOREIGN_VARIABLES.fullmatch(name)
+    }
+    return kept | {
+        "DATABASE_URL": database_url,
+        "EMAIL_PROVIDER": "outbox",
+        "EMAIL_FROM": "alerts@example.com",
+        "ALERTS_OUTBOX_DIR": str(OUTBOX),
+        "ALERTS_APP_BASE_URL": f"http://127.0.0.1:{port}",
+        "ALERTS_RUN_SPOOL": str(STATE / "alerts_runs_spool.jsonl"),
+        "INTERNAL_RUNNER_TOKEN": _admin_token(),
+    }
+
+
+def _admin_token() -> str:
+    """The same token at every start; readable by its owner alone."""
+    path = STATE / "admin_token"
+    with contextlib.suppress(FileExistsError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_urlsafe(32))
+    return path.read_text()
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    descriptor = os.open(STATE / "run.lock", os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Waiting for another scripts/run of this checkout ...")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _prepare(environment: dict[str, str]) -> None:
+    OUTBOX.mkdir(parents=True, exist_ok=True)
+    _script(environment, "migrate.py")
+    _script(environment, "load_sample.py")
+    with contextlib.closing(psycopg2.connect(environment["DATABASE_URL"])) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            if _comment(cursor) == REPLAYED:
+                return
+            say(f"Running the engine over {REPLAY_FROM} to {REPLAY_TO} (once) ...")
+            _script(environment, "replay.py", "--from", REPLAY_FROM, "--to", REPLAY_TO)
+            _remember_replay(cursor)
+
+
+def _comment(cursor: psycopg2.extensions.cursor) -> str | None:
+    cursor.execute(
+        "SELECT shobj_description(oid, 'pg_database') FROM pg_database"
+        " WHERE datname = current_database()"
+    )
+    row = cursor.fetchone()
+    return row[0] if row else None
+
+
+def _remember_replay(cursor: psycopg2.extensions.cursor) -> None:
+    """A comment on the database, unless it has one that is not ours or is not ours at all;
+    then the replay is repeated at the next start, which only costs time."""
+    if _comment(cursor) is None:
+        name = cursor.connection.info.dbname
+        statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
+        with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute(statement.format(sql.Identifier(name), sql.Literal(REPLAYED)))
+
+
+def _script(environment: dict[str, str], name: str, *arguments: str) -> None:
+    _python(environment, str(CHECKOUT / "scripts" / name), *arguments, stdout=sys.stderr.fileno())
+
+
+def _python(environment: dict[str, str], *arguments: str, stdout: int | None = None) -> None:
+    command = [sys.executable, *arguments]
+    with subprocess.Popen(command, env=environment, cwd=CHECKOUT, stdout=stdout) as program:
+        try:
+            program.wait()
+        except KeyboardInterrupt:
+            # It needs a moment to give back what it was working on.
+            program.terminate()
+            program.wait()
+            raise
+    if program.returncode != 0:
+        name = " ".join(Path(part).name for part in arguments)
+        raise RunError(f"'{name}' ended with exit code {program.returncode}: see above")
+
+
+def _serve(environment: dict[str, str], port: int) -> None:
+    """The web app until Ctrl-C or SIGTERM, which end it cleanly."""
+    command = ["gunicorn", "--bind", f"127.0.0.1:{port}"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", *command, "app:create_app()"],
+        env=environment | {"ALERTS_CLOCK": WEB_CLOCK},
+        cwd=CHECKOUT,
+        # The access log; standard output holds the last run's lines and nothing else.
+        stdout=sys.stderr.fileno(),
+    )
+    try:
+        _wait_until_served(server, port)
+        _show_ways_in(environment["INTERNAL_RUNNER_TOKEN"], port)
+        raise RunError(f"the web app ended by itself, exit code {server.wait()}")
+    except KeyboardInterrupt:
+        # From here on a second signal changes nothing: the app is ending already.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        say("Stopping the web app ...")
+    finally:
+        server.terminate()
+        server.wait()
+    if not os.environ.get("DATABASE_URL"):
+        say("The database goes on running; scripts/run --stop stops it.")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _wait_until_served(server: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while server.poll() is None and time.monotonic() < deadline:
+        # Not urllib, which would ask a proxy of the caller's for our own port.
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/healthz")
+            connection.getresponse()
+            return
+        except (OSError, http.client.HTTPException):
+            time.sleep(0.05)
+        finally:
+            connection.close()
+    raise RunError("the web app did not start; its message stands above")
+
+
+def _show_ways_in(token: str, port: int) -> None:
+    base = f"http://127.0.0.1:{port}"
+    admin = f"curl -H 'x-internal-token: {token}' '{base}/internal/alerts/engine"
+    say(f"The web app is at {base}, its clock at {WEB_CLOCK}. Admin token: {token}")
+    say(f"  curl '{base}/alerts/events/latest?limit=5'")
+    say(f"  {admin}/health'")
+    say(f"  {admin}/runs?limit=5'")
+    say("Ctrl-C ends it.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

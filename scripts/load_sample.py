@@ -1,0 +1,122 @@
+"""Load the sample into the database that DATABASE_URL names. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import psycopg2
+import sample_tables
+import sample_users
+
+from alerts import db
+from alerts.env import EnvReader
+
+DESCRIPTION = """\
+Loads the sample of scripts/sample (prices since 1986, events, some sixty users) into the input
+tables of the database that DATABASE_URL names: in one transaction, and only what is missing, so
+that it can be run again at any time. The tables must exist: run scripts/migrate.py first.
+
+It refuses a database that holds a user who is not of the sample.
+"""
+APPLICATION_NAME = "alerts-sample"
+# The first 64 bits of SHA-256("alerts_v2_sample"), signed: two loaders take turns.
+LOCK_KEY = -239082257691012211
+
+Report = Callable[[str], None]
+
+
+class SampleRefused(Exception):
+    """The database is not one that the sample may be mixed into."""
+
+
+def load_sample(conn: db.Connection, report: Report = lambda line: None) -> dict[str, int]:
+    """Add what is missing of the sample, in one transaction; rows added by table.
+
+    Raises :class:`SampleRefused` when ``users`` holds somebody who is not of the sample.
+    """
+    added: dict[str, int] = {}
+    with db.transaction(conn):
+        db.execute(conn, "SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
+        _refuse_other_users(conn)
+        for name, load in sample_tables.LOADERS:
+            added[name] = load(conn)
+            report(f"sample: {name}: {added[name]} added")
+        if any(added.values()):
+            # Sixty thousand new rows: the engine's first queries should not be planned blindly.
+            db.execute(conn, "ANALYZE users, events, risk_events, asset_risk, risk_indices")
+    return added
+
+
+def _refuse_other_users(conn: db.Connection) -> None:
+    # Users without an email are told by their other addresses; one without any gets nothing sent.
+    row = db.fetch_one(
+        conn,
+        """
+        SELECT count(*) AS others
+        FROM users
+        WHERE CASE
+            WHEN email IS NOT NULL THEN lower(email) NOT LIKE '%%@example.com'
+            ELSE coalesce(telegram_chat_id NOT LIKE %(chat)s, FALSE)
+                OR coalesce(phone_number NOT LIKE %(phone)s, FALSE)
+        END
+        """,
+        {"chat": f"{sample_users.TELEGRAM_PREFIX}__", "phone": f"{sample_users.PHONE_PREFIX}__"},
+    )
+    others = row["others"] if row else 0
+    if others:
+        raise SampleRefused(
+            f"the table users holds {others} user(s) whose address is not a sample one "
+            "(example.com); the sample is never mixed with real users: set DATABASE_URL to an "
+            "empty database"
+        )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; its exit code."""
+    argparse.ArgumentParser(
+        prog="load_sample.py",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args(arguments)
+    try:
+        conn = db.open_session(_database_url(), application_name=APPLICATION_NAME)
+        try:
+            load_sample(conn, _report)
+        finally:
+            conn.close()
+    except (SampleRefused, db.PoolerDetected) as error:
+        _report(f"error: {error}")
+        return 1
+    except psycopg2.errors.UndefinedTable:
+        _report("error: the tables are missing; run scripts/migrate.py first")
+        return 1
+    except psycopg2.OperationalError:
+        # The driver's message names the host and the user.
+        _report("error: the database at DATABASE_URL does not answer")
+        return 1
+    return 0
+
+
+def _database_url() -> str:
+    secret = EnvReader(os.environ).secret("DATABASE_URL")
+    if secret is None:
+        raise SampleRefused(
+            "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
+            "postgresql://user:password@host:5432/name"
+        )
+    return secret.reveal()
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
