@@ -12,6 +12,7 @@ worker_class = "gthread"
 timeout = 30
 graceful_timeout = 10
 keepalive = 5
+control_socket_disable = True  # nobody uses it, and it would write to the home folder
 accesslog = "-"
 # The path without its query, and no header: nothing of a request's values reaches the log.
 access_log_format = '%(h)s %(t)s "%(m)s %(U)s" %(s)s %(B)s %(M)sms'
