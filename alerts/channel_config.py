@@ -150,8 +150,10 @@ def _parse_smtp_url(text: str) -> SmtpServer | None:
     parts = urlsplit(text)
     if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path.strip("/"):
         raise ValueError("no mail server")
+    if parts.query or parts.fragment or any(c.isspace() for c in text) or parts.port == 0:
+        raise ValueError("more than a mail server")  # options such as ?tls=no do not exist
     tls_from_start = parts.scheme == "smtps"
-    if (parts.username is None) != (parts.password is None):
+    if bool(parts.username) != bool(parts.password):
         raise ValueError("a user and a password go together")
     return SmtpServer(
         host=parts.hostname,

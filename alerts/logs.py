@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import sys
+import threading
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -57,6 +58,14 @@ def setup_logging(
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
+    # What escapes every handler would be printed with its values: it is described as well.
+    sys.excepthook = lambda _, error, __: _log_escaped(error)
+    threading.excepthook = lambda escaped: _log_escaped(escaped.exc_value)
+
+
+def _log_escaped(error: BaseException | None) -> None:
+    if not isinstance(error, KeyboardInterrupt | SystemExit | None):
+        logging.getLogger("alerts").critical("a bug: an exception escaped", exc_info=error)
 
 
 def bound(logger: logging.Logger | BoundLogger, **fields: object) -> BoundLogger:

@@ -49,7 +49,8 @@ ON CONFLICT (plan_code) DO NOTHING;
 
 -- What a plan allows on each channel. instant_per_day NULL: no limit.
 -- delivery_config is edited by hand: a figure that is no number counts as
--- absent instead of failing every fan-out with a cast error.
+-- absent, and one too large for an integer as the largest, instead of failing
+-- every fan-out with a cast error.
 CREATE OR REPLACE VIEW plan_channel_limits AS
 WITH email AS (
     SELECT
@@ -58,13 +59,19 @@ WITH email AS (
         coalesce(
             CASE
                 WHEN jsonb_typeof(delivery_config #> '{email,max_per_day}') = 'number'
-                    THEN greatest(0, floor((delivery_config #>> '{email,max_per_day}')::numeric))
+                    THEN least(
+                        greatest(0, floor((delivery_config #>> '{email,max_per_day}')::numeric)),
+                        2147483647
+                    )
             END,
             greatest(0, max_email_alerts_per_day)
         )::integer AS max_per_day,
         CASE
             WHEN jsonb_typeof(delivery_config #> '{email,realtime_limit}') = 'number'
-                THEN greatest(0, floor((delivery_config #>> '{email,realtime_limit}')::numeric))
+                THEN least(
+                    greatest(0, floor((delivery_config #>> '{email,realtime_limit}')::numeric)),
+                    2147483647
+                )
         END::integer AS realtime_limit
     FROM plan_settings
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -264,3 +265,11 @@ def counts_of(report: RunReport, phase: str) -> dict[str, Any]:
     """The counts of one phase of a run that did not fail."""
     assert report.status == "success", report.record.error_summary
     return report.record.counts[phase]
+
+
+def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Return as soon as the condition holds; fail the test when it does not in time."""
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "the awaited condition did not come"
+        time.sleep(0.005)

@@ -63,7 +63,9 @@ keyed AS (
         r.*,
         CASE
             WHEN %(period)s = 'hourly' THEN r.starts + interval '1 hour'
-            ELSE ((r.starts AT TIME ZONE %(zone)s) + interval '1 day') AT TIME ZONE %(zone)s
+            ELSE (  -- truncated again: where midnight is skipped, the day starts at 01:00
+                date_trunc('day', r.starts AT TIME ZONE %(zone)s) + interval '1 day'
+            ) AT TIME ZONE %(zone)s
         END AS ends,
         format(
             '%%s:%%s:%%s:%%s', r.user_id, r.channel, %(period)s,

@@ -12,7 +12,7 @@ from alerts.phases.context import Counts, PhaseContext
 
 # Users of one statement and transaction: large audiences are taken in ranges of ids, so that
 # a kill costs one range and no transaction grows without bound.
-USERS_PER_RANGE = 20_000
+USERS_PER_RANGE = 50_000
 
 SKIP_REASONS = (
     "plan_type",
@@ -52,9 +52,9 @@ event AS (
 audience AS MATERIALIZED (
     SELECT
         u.id AS user_id,
-        CASE WHEN u.email_verified IS NOT FALSE THEN u.email END AS email,
-        u.telegram_chat_id::text AS telegram,
-        u.phone_number AS sms
+        trim(u.email) <> '' AND u.email_verified IS NOT FALSE AS has_email,
+        trim(u.telegram_chat_id::text) <> '' AS has_telegram,
+        trim(u.phone_number) <> '' AS has_sms
     FROM users AS u
     WHERE u.id > %(after_user_id)s
       AND (%(allowlist)s::bigint[] IS NULL OR u.id = ANY (%(allowlist)s::bigint[]))
@@ -64,23 +64,29 @@ audience AS MATERIALIZED (
 bounds AS (
     SELECT min(user_id) AS first_id, max(user_id) AS last_id FROM audience
 ),
-planned AS (  -- no plan, an unknown one and an inactive one all mean free
-    SELECT a.user_id, coalesce(p.plan_code, 'free') AS plan_code
-    FROM audience AS a
-    LEFT JOIN user_plans AS up ON up.user_id = a.user_id
-    LEFT JOIN plan_settings AS p ON p.plan_code = lower(up.plan) AND p.is_active IS NOT FALSE
+-- Of the large tables only the rows of the range, so that each range costs the same.
+range_plans AS MATERIALIZED (
+    SELECT up.user_id, p.plan_code
+    FROM user_plans AS up, bounds AS b, plan_settings AS p
+    WHERE up.user_id BETWEEN b.first_id AND b.last_id
+      AND p.plan_code = lower(up.plan)
+      AND p.is_active IS NOT FALSE
 ),
-effective_prefs AS (  -- a user without any row has one default
-    SELECT p.user_id, p.region, p.alert_type, p.asset, p.threshold
+range_prefs AS MATERIALIZED (
+    SELECT p.user_id, p.region, p.alert_type, p.asset, p.threshold, p.enabled
     FROM user_alert_prefs AS p, bounds AS b
     WHERE p.user_id BETWEEN b.first_id AND b.last_id
-      AND p.enabled IS NOT FALSE
+),
+effective_prefs AS (  -- a user without any row has one default
+    SELECT user_id, region, alert_type, asset, threshold
+    FROM range_prefs
+    WHERE enabled IS NOT FALSE
     UNION ALL
     SELECT a.user_id, 'Europe', 'HIGH_IMPACT_EVENT', NULL, 4
     FROM audience AS a
-    WHERE NOT EXISTS (SELECT FROM user_alert_prefs AS p WHERE p.user_id = a.user_id)
+    WHERE NOT EXISTS (SELECT FROM range_prefs AS p WHERE p.user_id = a.user_id)
 ),
-interested AS (
+interested AS MATERIALIZED (
     SELECT DISTINCT p.user_id
     FROM effective_prefs AS p, event AS e
     WHERE (p.alert_type IS NULL OR p.alert_type = e.alert_type)
@@ -91,6 +97,19 @@ interested AS (
       )
       AND (p.asset IS NULL OR lower(p.asset) = ANY (e.scope_assets))
       AND (p.threshold IS NULL OR e.measure >= p.threshold)
+),
+offers AS MATERIALIZED (  -- what each plan gives on each channel for this type of event
+    SELECT
+        p.plan_code,
+        l.channel,
+        coalesce(
+            'ALL' = ANY (p.allowed_alert_types) OR e.alert_type = ANY (p.allowed_alert_types), FALSE
+        ) AS type_allowed,
+        l.allowed,
+        l.instant_per_day
+    FROM plan_settings AS p
+    JOIN plan_channel_limits AS l ON l.plan_code = p.plan_code
+    CROSS JOIN event AS e
 ),
 delivered AS (
     SELECT DISTINCT d.user_id, d.channel
@@ -103,59 +122,58 @@ ruled AS (
     SELECT
         a.user_id,
         c.channel,
-        planned.plan_code,
-        limits.instant_per_day,
+        offer.plan_code,
+        offer.instant_per_day,
         coalesce(cp.digest_only, FALSE) AS digest_only,
         CASE
-            WHEN NOT coalesce(
-                'ALL' = ANY (plan.allowed_alert_types)
-                OR (SELECT alert_type FROM event) = ANY (plan.allowed_alert_types),
-                FALSE
-            ) THEN 'plan_type'
+            WHEN NOT coalesce(offer.type_allowed, FALSE) THEN 'plan_type'
             WHEN i.user_id IS NULL
                 OR cp.enabled IS FALSE
                 OR (c.channel = 'sms' AND cp.digest_only) THEN 'prefs'
-            WHEN c.channel <> 'account' AND coalesce(
-                trim(CASE c.channel
-                    WHEN 'email' THEN a.email WHEN 'telegram' THEN a.telegram ELSE a.sms
-                END), ''
-            ) = '' THEN 'missing_destination'
-            WHEN NOT coalesce(limits.allowed, FALSE) THEN 'channel_not_in_plan'
+            WHEN NOT coalesce(
+                CASE c.channel
+                    WHEN 'email' THEN a.has_email
+                    WHEN 'telegram' THEN a.has_telegram
+                    WHEN 'sms' THEN a.has_sms
+                    ELSE TRUE
+                END,
+                FALSE
+            ) THEN 'missing_destination'
+            WHEN NOT offer.allowed THEN 'channel_not_in_plan'
             WHEN d.user_id IS NOT NULL THEN 'exists'
         END AS reason
     FROM audience AS a
-    JOIN planned ON planned.user_id = a.user_id
-    CROSS JOIN unnest(ARRAY['email', 'telegram', 'sms', 'account']) AS c (channel)
-    LEFT JOIN plan_settings AS plan ON plan.plan_code = planned.plan_code
-    LEFT JOIN plan_channel_limits AS limits
-        ON limits.plan_code = planned.plan_code AND limits.channel = c.channel
+    LEFT JOIN range_plans AS plan ON plan.user_id = a.user_id
     LEFT JOIN interested AS i ON i.user_id = a.user_id
-    LEFT JOIN user_channel_prefs AS cp
-        ON cp.user_id = a.user_id AND cp.channel = c.channel
+    CROSS JOIN unnest(ARRAY['email', 'telegram', 'sms', 'account']) AS c (channel)
+    LEFT JOIN offers AS offer  -- no plan, an unknown one and an inactive one all mean free
+        ON offer.plan_code = coalesce(plan.plan_code, 'free') AND offer.channel = c.channel
+    LEFT JOIN user_channel_prefs AS cp ON cp.user_id = a.user_id AND cp.channel = c.channel
     LEFT JOIN delivered AS d ON d.user_id = a.user_id AND d.channel = c.channel
 ),
-metered AS (  -- instant deliveries of this product day, where there is a limit to reach
+used AS MATERIALIZED (  -- instant deliveries of this product day
+    SELECT d.user_id, d.channel, count(*) AS instant
+    FROM interested AS i
+    JOIN user_alert_deliveries AS d ON d.user_id = i.user_id
+    WHERE d.channel IN ('email', 'telegram', 'sms')
+      AND d.delivery_kind = 'instant'
+      AND d.status IN ('queued', 'sending', 'sent')
+      AND d.created_at >= date_trunc('day', %(now)s::timestamptz, %(zone)s)
+      AND d.created_at <= %(now)s
+    GROUP BY d.user_id, d.channel
+),
+metered AS (
     SELECT
         r.*,
-        r.instant_per_day IS NOT NULL AND r.channel <> 'account'
-        AND used.instant >= r.instant_per_day AS used_up,
+        coalesce(u.instant, 0) AS instant,
+        r.channel <> 'account' AND coalesce(
+            coalesce(u.instant, 0) >= r.instant_per_day, FALSE
+        ) AS used_up,
         r.channel IN ('email', 'telegram') AND (
             r.plan_code = 'free' OR r.digest_only OR coalesce(r.instant_per_day = 0, FALSE)
-        ) AS always_digest,
-        used.instant
+        ) AS always_digest
     FROM ruled AS r
-    LEFT JOIN LATERAL (
-        SELECT count(*) AS instant
-        FROM user_alert_deliveries AS d
-        WHERE r.reason IS NULL
-          AND r.instant_per_day > 0
-          AND d.user_id = r.user_id
-          AND d.channel = r.channel
-          AND d.delivery_kind = 'instant'
-          AND d.status IN ('queued', 'sending', 'sent')
-          AND d.created_at >= date_trunc('day', %(now)s::timestamptz, %(zone)s)
-          AND d.created_at <= %(now)s
-    ) AS used ON TRUE
+    LEFT JOIN used AS u ON u.user_id = r.user_id AND u.channel = r.channel
 ),
 decisions AS (
     SELECT

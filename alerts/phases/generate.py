@@ -122,7 +122,7 @@ spike AS (
                             FROM risk_events AS r
                             WHERE r.event_id = e.id
                         ) DESC NULLS LAST,
-                        e.severity_score DESC,
+                        e.severity_score DESC NULLS LAST,
                         e.id
                 ) AS place
             FROM events AS e
@@ -141,9 +141,10 @@ high_impact AS (
         NULL::numeric AS score,
         e.title AS headline,
         format(
-            'A high-impact %%s event in %%s, reported by %%s%%s.',
-            replace(e.category, '_', ' '), e.region, e.source_name,
-            to_char(e.event_time, '" for "FMDD Mon YYYY')
+            'Category: %%s.%%s Source: %%s.',
+            replace(e.category, '_', ' '),
+            to_char(e.event_time, '" Date: "FMDD Mon YYYY"."'),
+            e.source_name
         ) AS body,
         ARRAY[e.id] AS driver_event_ids,
         'HIGH_IMPACT_EVENT:' || e.id AS fingerprint
