@@ -178,9 +178,16 @@ class _Run:
         for phase in chosen:
             item = self._run_phase(phase)
             self.record = self.record.with_item(item)
-            self.hooks.on_phase(item)
+            self._tell(item)
             if phase is not chosen[-1]:  # the last one is written with the end of the run
                 self.recorder.submit(self.record)
+
+    def _tell(self, item: RunItem) -> None:
+        try:
+            self.hooks.on_phase(item)
+        except Exception as error:  # whoever reads the output has gone: no reason to send nothing
+            fields = {"phase": item.phase, "error": type(error).__name__}
+            self.log.warning("the end of a phase could not be reported", extra=fields)
 
     def _run_phase(self, phase: Phase) -> RunItem:
         """Lock and run one phase; whatever happens becomes its item, and the next one runs."""
@@ -272,8 +279,12 @@ class _Run:
                 with suppress(psycopg2.Error):
                     conn.close()
         if self.hooks.channels is None:
-            for channel in self.channels.values():
-                channel.close()
+            for name, channel in self.channels.items():
+                try:
+                    channel.close()
+                except Exception as error:  # an adapter's bug must not cost the record either
+                    fields = {"channel": name, "error": type(error).__name__}
+                    self.log.warning("a channel could not be closed", extra=fields)
 
 
 def _elapsed_ms(started: float) -> int:

@@ -23,6 +23,8 @@ from alerts import db
 # What recording may cost a run in all, when the database does not answer.
 CLOSE_SECONDS = 5.0
 RETRY_SECONDS = (0.5, 1.0, 2.0)
+# How far the stored progress of a long run may lag; a quick run is its beginning and its end.
+PROGRESS_SECONDS = 2.0
 CONNECT_TIMEOUT_SECONDS = 3
 STATEMENT_TIMEOUT_MS = 2000
 LOCK_TIMEOUT_MS = 1000
@@ -137,8 +139,9 @@ class RunRecorder:
 
         False when it could not be stored: the run has ended all the same.
         """
-        self._closing.set()
-        self.submit(record)
+        with self._changed:  # together, or the thread might end before it sees the record
+            self._closing.set()
+            self.submit(record)
         self._thread.join(CLOSE_SECONDS)
         recorded = self._stored is record
         if not recorded:
@@ -156,6 +159,7 @@ class RunRecorder:
                 break
             if self._write(record):
                 failures = 0
+                self._closing.wait(PROGRESS_SECONDS)
                 continue
             if self._closing.is_set() and failures >= len(RETRY_SECONDS):
                 break

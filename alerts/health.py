@@ -88,6 +88,7 @@ SELECT
         SELECT count(*)
         FROM user_alert_deliveries
         WHERE status = 'sending'
+          AND delivery_kind IN ('instant', 'digest')
           AND (claimed_until < clock_timestamp() OR claimed_until IS NULL)
     ) + (
         SELECT count(*)
@@ -150,9 +151,8 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     failures = db.fetch_all(conn, FAILURES, {"since": day_ago, "now": now})
     queue = db.fetch_all(conn, OLDEST_DUE, {"now": now})[0]
     runs = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
-    channels = _by_channel(
-        [row for row in day if row["delivery_kind"] in ("instant", "digest")], CHANNELS
-    )
+    own = [row for row in day if row["delivery_kind"] in ("instant", "digest")]
+    channels = _by_channel(own, CHANNELS)
     delivery_minutes = _minutes(queue["delivery"], now)
     digest_minutes = _minutes(queue["digest"], now)
     facts = _Facts(
@@ -162,7 +162,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         stale_runs=runs["stale_runs"],
         oldest_minutes=max(delivery_minutes or 0.0, digest_minutes or 0.0),
         lapsed_claims=queue["lapsed_claims"],
-        not_configured=sum(row["not_configured"] for row in (*day, *digests)),
+        not_configured=sum(row["not_configured"] for row in (*own, *digests)),
         channels=channels,
     )
     failing, degraded = _failing_reasons(facts), _degraded_reasons(facts)

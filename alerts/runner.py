@@ -165,7 +165,7 @@ def _answer(settings: Settings, options: argparse.Namespace) -> int:
         ask = lambda conn: get_health(conn, settings, now)  # noqa: E731
     elif options.runs:
         ask = lambda conn: history.list_runs(conn, limit=options.limit or 50)  # noqa: E731
-    elif options.run:
+    elif options.run is not None:
         ask = lambda conn: history.get_run(conn, options.run)  # noqa: E731
     else:
         ask = lambda conn: _retry(conn, settings, options, now)  # noqa: E731

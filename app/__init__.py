@@ -24,6 +24,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     setup_logging(redactor_for(settings), json_lines=True)
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # an address with // is unknown, not a redirect in HTML
     app.extensions["alerts_settings"] = settings
     app.extensions["alerts_database"] = Database(require_database_url(settings))
     app.register_blueprint(internal.blueprint)

@@ -45,9 +45,11 @@ class Database:
 
     def answers(self) -> bool:
         """Does the database answer within two seconds?"""
+        ping = self._pings.submit(self._ping)
         try:
-            return self._pings.submit(self._ping).result(timeout=PING_SECONDS)
+            return ping.result(timeout=PING_SECONDS)
         except (psycopg2.Error, TimeoutError):
+            ping.cancel()  # one that still waits for its turn would only make others wait
             return False
 
     def _ping(self) -> bool:

@@ -21,7 +21,7 @@ class Params:
             if name not in names:
                 known = ", ".join(names) or "none"
                 # The name comes from outside: only what could be one is repeated.
-                shown = name if re.fullmatch(r"\w{1,40}", name, re.ASCII) else "(not shown)"
+                shown = name if re.fullmatch(r"[\w.-]{1,40}", name, re.ASCII) else "(not shown)"
                 raise _bad(shown, f"is not known here; known: {known}")
             if len(values) > 1:
                 raise _bad(name, "is given more than once")

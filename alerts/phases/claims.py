@@ -26,6 +26,7 @@ class Queue:
     name: str  # as in the counts
     table: str
     age_column: str  # oldest first by this
+    ours: str  # other kinds of rows belong to other parts of the product
     eligible: str  # what makes a queued row one to send
     event_column: str
 
@@ -34,6 +35,7 @@ DELIVERIES = Queue(
     name="deliveries",
     table="user_alert_deliveries",
     age_column="created_at",
+    ours="q.delivery_kind IN ('instant', 'digest')",
     eligible="q.delivery_kind = 'instant'",
     event_column="q.alert_event_id",
 )
@@ -41,6 +43,7 @@ DIGESTS = Queue(
     name="digests",
     table="user_alert_digests",
     age_column="window_end",
+    ours="TRUE",
     eligible="q.window_end <= %(now)s",
     event_column="NULL::bigint",
 )
@@ -93,6 +96,7 @@ def _statement(text: str, queue: Queue) -> sql.Composed:
     return sql.SQL(text).format(
         table=sql.Identifier(queue.table),
         age=sql.Identifier(queue.age_column),
+        ours=sql.SQL(queue.ours),
         eligible=sql.SQL(queue.eligible),
         event_id=sql.SQL(queue.event_column),
         digest=sql.SQL(
@@ -110,6 +114,7 @@ WITH lost AS MATERIALIZED (
     SELECT q.id
     FROM {table} AS q
     WHERE q.status = 'sending'
+      AND {ours}
       AND (q.claimed_until < clock_timestamp() OR q.claimed_until IS NULL)
     ORDER BY q.id
     LIMIT %(limit)s

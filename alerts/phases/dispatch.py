@@ -103,8 +103,10 @@ class Dispatcher:
             for job in jobs:
                 self.lanes[job.claim.channel].jobs.append(job)
             self._work.notify_all()
-            missing = min(self._workers_wanted, self._waiting()) - self._workers
-            self._workers = max(self._workers, self._workers + missing)
+            # Busy threads count as taken: a call under way must not keep a job waiting.
+            needed = min(self._workers_wanted, self._waiting() + len(self._flights))
+            missing = max(0, needed - self._workers)
+            self._workers += missing
         for _ in range(missing):
             self._start_worker()
 

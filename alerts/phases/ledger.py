@@ -47,7 +47,7 @@ class Ledger:
         tally["skipped_not_configured"] += found.not_configured
 
     def record(self, outcomes: Iterable[Outcome]) -> int:
-        """Store and count outcomes; the number of rows that were not sent after all (released or
+        """Store and count outcomes; the number of rows that no attempt was made at (released or
         without destination), which use up nothing of the run's cap."""
         not_tried = 0
         for queue, mine in _by_queue(outcomes):
@@ -56,7 +56,7 @@ class Ledger:
                 # A refused outcome is no longer ours to count as anything but given away.
                 name = _count_name(outcome) if outcome.claim.id in moved else "released"
                 self.tally[queue.name][name] += 1
-                not_tried += name in ("released", "skipped_missing_destination")
+                not_tried += outcome.tried == 0
         return not_tried
 
     def record_rescued(self, queue: Queue, outcomes: list[Outcome]) -> None:

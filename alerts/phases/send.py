@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import timedelta
 
 from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
@@ -66,13 +67,7 @@ class _Sender:
     def run(self) -> Counts:
         """The phase; see the module's function."""
         try:
-            try:
-                for queue in QUEUES:
-                    self._rescue(queue)
-                stopped = self._send_until_done()
-            except LockLost:
-                stopped = "lock_lost"
-            self._wind_down(stopped)
+            stopped = self._rescue_and_send()
         finally:
             self.dispatcher.close()
         counts = self.ledger.counts()
@@ -84,6 +79,24 @@ class _Sender:
             held = ", ".join(f"{name} ({code})" for name, code in sorted(self.held.items()))
             raise PhaseFailed(f"channel held: {held}; its messages stay queued", counts)
         return counts
+
+    def _rescue_and_send(self) -> str | None:
+        """All the work, ended in order; why it ended early, or None."""
+        try:
+            for queue in QUEUES:
+                self._rescue(queue)
+            stopped = self._send_until_done()
+        except LockLost:
+            stopped = "lock_lost"
+        except Exception:
+            # Messages are under way: what becomes of them is kept if the connection still lives,
+            # or they would all be sent again.
+            if not self.context.conn.closed:
+                with suppress(Exception):
+                    self._wind_down(None)
+            raise
+        self._wind_down(stopped)
+        return stopped
 
     def _send_until_done(self) -> str | None:
         """Claim ahead of the workers and record behind them; why it ended early, or None."""
@@ -254,6 +267,8 @@ class _Sender:
     def _release(self, channel: str) -> None:
         """Put back what was claimed and has not started."""
         jobs = self.dispatcher.withdraw(channel)
+        if jobs:
+            self.exhausted.pop(channel, None)  # they are due again
         self.paces[channel].sent(len(jobs))
         self._store(released(job.claim) for job in jobs)
 

@@ -1,0 +1,117 @@
+"""Imports run one way, from the programs down to the pure modules."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+# From the top down; a module imports only from its own layer or from layers below it.
+LAYERS = (
+    ("alerts.runner", "app"),
+    (
+        "alerts.engine", "alerts.history", "alerts.health", "alerts.requeue", "alerts.preflight",
+        "alerts.events", "alerts.github",
+    ),
+    ("alerts.phases",),
+    ("alerts.engine_observability", "alerts.spool", "alerts.locks", "alerts.migrations"),
+    (
+        "alerts.channels", "alerts.messages", "alerts.logs", "alerts.retry", "alerts.redaction",
+        "alerts.counts",
+    ),
+    (
+        "alerts.db", "alerts.failures", "alerts.config", "alerts.env", "alerts.channel_config",
+        "alerts.clock",
+    ),
+)  # fmt: skip
+WEB = ("flask", "werkzeug", "gunicorn", "app")
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in ("alerts", "app"):
+        for path in sorted((CHECKOUT / package).rglob("*.py")):
+            parts = path.relative_to(CHECKOUT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(modules())
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file imports, also inside functions and for type checking."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports relatively"
+            assert node.module
+            for alias in node.names:  # a module of the package, or something that it defines
+                inside = f"{node.module}.{alias.name}"
+                found.add(inside if inside in MODULES else node.module)
+    return found
+
+
+def layer(module: str) -> int | None:
+    """The layer of a module of ours; None for other people's."""
+    for number, names in enumerate(LAYERS):
+        if any(module == name or module.startswith(f"{name}.") for name in names):
+            return number
+    return None
+
+
+OURS = [(name, path) for name, path in MODULES.items() if name != "alerts"]
+
+
+@pytest.mark.parametrize(("name", "path"), OURS, ids=[name for name, _ in OURS])
+def test_module_imports_only_its_own_layer_and_those_below(name: str, path: Path) -> None:
+    mine = layer(name)
+    assert mine is not None, f"{name} stands in no layer: add it to LAYERS"
+    for imported in imports(path):
+        if imported == "alerts":
+            continue
+        theirs = layer(imported)
+        assert theirs is None or theirs >= mine, f"{name} imports {imported}, which stands above it"
+
+
+@pytest.mark.parametrize(("name", "path"), OURS, ids=[name for name, _ in OURS])
+def test_engine_knows_nothing_of_the_web(name: str, path: Path) -> None:
+    if name.partition(".")[0] == "alerts":
+        assert not {imported.partition(".")[0] for imported in imports(path)} & set(WEB)
+
+
+def test_programs_do_not_import_each_other() -> None:
+    for name, path in OURS:
+        if name != "alerts.runner":
+            assert "alerts.runner" not in imports(path), name
+
+
+def test_migrations_rest_on_the_database_alone() -> None:
+    for name, path in OURS:
+        if name.startswith("alerts.migrations"):
+            ours = {imported for imported in imports(path) if layer(imported) is not None}
+            allowed = {n for n in ours if n == "alerts.db" or n.startswith("alerts.migrations")}
+            assert ours == allowed, name
+
+
+def test_messages_and_failures_know_neither_database_nor_settings() -> None:
+    for name, path in OURS:
+        if name == "alerts.failures" or name.startswith("alerts.messages"):
+            ours = {imported for imported in imports(path) if layer(imported) is not None}
+            assert all(imported.startswith("alerts.messages") for imported in ours), name
+
+
+@pytest.mark.parametrize("start", sorted(MODULES))
+def test_no_module_imports_itself_in_a_circle(start: str) -> None:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        for imported in imports(MODULES[waiting.pop()]):
+            assert imported != start, f"{start} is imported by what it imports"
+            if imported in MODULES and imported not in seen:
+                seen.add(imported)
+                waiting.append(imported)

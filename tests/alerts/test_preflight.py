@@ -1,0 +1,292 @@
+"""The preflight: each finding made to happen, and the command's exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from alerts import db, migrations, preflight, runner
+from tests.pooler import Pooler
+from tests.web_support import CLOSED_PORT
+from tests.world import NOW, add_alert, add_delivery, add_user, query
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+# An environment with which nothing is to be said.
+COMPLETE = {
+    "INTERNAL_RUNNER_TOKEN": "hush-token",
+    "ALERTS_APP_BASE_URL": "https://example.com",
+    "EMAIL_FROM": "alerts@example.com",
+    "SMTP_URL": "smtp://user:hush-smtp@mail.example.com",
+    "TELEGRAM_BOT_TOKEN": "1:hush-telegram",
+    "TWILIO_ACCOUNT_SID": "AC1",
+    "TWILIO_AUTH_TOKEN": "hush-twilio",
+    "TWILIO_PHONE_NUMBER": "+31600000000",
+}
+IDS = {
+    "errors": {
+        "config_invalid", "channel_incomplete", "database_url_missing", "pooler_detected",
+        "database_unreachable", "server_too_old", "database_check_failed",
+        "migrations_unreadable", "migrations_pending", "migrations_differ", "plan_free_missing",
+    },
+    "warnings": {
+        "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
+        "app_base_url_missing", "token_missing", "no_channel", "outbox_in_use",
+    },
+}  # fmt: skip
+
+
+def report(database_url: str, **changes: str) -> dict[str, Any]:
+    """The preflight's answer; without secrets, or the test fails."""
+    environ = {"DATABASE_URL": database_url, **COMPLETE, **changes}
+    answer = preflight.preflight(environ).as_json()
+    assert "hush" not in json.dumps(answer)
+    assert answer["ok"] is not answer["errors"] and answer["ok"] == (not answer["errors"])
+    for finding in (*answer["errors"], *answer["warnings"]):
+        assert set(finding) == {"id", "message", "hint"}
+        assert all(finding.values())
+    return answer
+
+
+def ids(answer: dict[str, Any]) -> tuple[list[str], list[str]]:
+    return tuple([f["id"] for f in answer[kind]] for kind in ("errors", "warnings"))  # type: ignore[return-value]
+
+
+def test_these_tests_know_every_finding() -> None:
+    source = Path(preflight.__file__).read_text()
+    for kind, call in (("errors", "error"), ("warnings", "warn")):
+        assert set(re.findall(rf'report\.{call}\("(\w+)"', source)) == IDS[kind]
+
+
+def test_with_all_in_place_there_is_nothing_to_say(database_url: str) -> None:
+    assert report(database_url) == {
+        "ok": True,
+        "db_ok": True,
+        "migrations_ok": True,
+        "channels_configured": {"email": True, "telegram": True, "sms": True},
+        "providers": {"email": "smtp", "telegram": "telegram", "sms": "twilio"},
+        "warnings": [],
+        "errors": [],
+    }
+
+
+def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
+    add_delivery(conn, add_user(conn), add_alert(conn))
+    tables = query(conn, "SELECT relname FROM pg_stat_user_tables ORDER BY relname")
+    before = [query(conn, f"SELECT * FROM {row['relname']}") for row in tables]
+    report(database_url)
+    assert [query(conn, f"SELECT * FROM {row['relname']}") for row in tables] == before
+
+
+# Settings and channels
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"ALERTS_CLOCK": NOW.isoformat()}, "clock_frozen"),
+        ({"ALERTS_SEND_ALLOWLIST_USER_IDS": "1,2"}, "allowlist_active"),
+        ({"ALERTS_APP_BASE_URL": ""}, "app_base_url_missing"),
+        ({"INTERNAL_RUNNER_TOKEN": ""}, "token_missing"),
+        ({"ALERTS_V2_ENABLED": "off"}, "engine_disabled"),
+        ({"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": "/nowhere"}, "outbox_in_use"),
+    ],
+)
+def test_what_is_worth_knowing_is_a_warning(
+    database_url: str, changes: dict[str, str], warning: str
+) -> None:
+    assert ids(report(database_url, **changes)) == ([], [warning])
+
+
+def test_a_switch_that_says_neither_yes_nor_no_is_told_apart(database_url: str) -> None:
+    answer = report(database_url, ALERTS_V2_ENABLED="maybe")
+    assert ids(answer) == ([], ["engine_disabled", "enabled_unclear"])
+
+
+def test_without_any_provider_nobody_gets_anything(database_url: str) -> None:
+    nothing = [
+        name for name in COMPLETE if name.startswith(("EMAIL", "SMTP", "TELEGRAM", "TWILIO"))
+    ]
+    answer = report(database_url, **dict.fromkeys(nothing, ""))
+    assert ids(answer) == ([], ["no_channel"])
+    assert answer["channels_configured"] == {"email": False, "telegram": False, "sms": False}
+
+
+@pytest.mark.parametrize(
+    ("changes", "channel", "named"),
+    [
+        ({"EMAIL_FROM": ""}, "email", "EMAIL_FROM"),
+        ({"EMAIL_PROVIDER": "resend"}, "email", "RESEND_API_KEY"),
+        ({"TWILIO_AUTH_TOKEN": ""}, "sms", "TWILIO_AUTH_TOKEN"),
+    ],
+)
+def test_a_channel_begun_and_not_finished_is_an_error_that_names_what_is_missing(
+    database_url: str, changes: dict[str, str], channel: str, named: str
+) -> None:
+    answer = report(database_url, **changes)
+    assert ids(answer) == (["channel_incomplete"], [])
+    assert named in answer["errors"][0]["message"]
+    assert named in answer["errors"][0]["hint"]
+    assert answer["channels_configured"][channel] is False
+
+
+def test_every_variable_that_does_not_parse_is_told_at_once(database_url: str) -> None:
+    answer = report(database_url, ALERTS_SEND_WORKERS="x", ALERTS_SEND_ALLOWLIST_USER_IDS="12,abc")
+    assert ids(answer) == (["config_invalid"] * 2, [])
+    told = " ".join(finding["message"] for finding in answer["errors"])
+    assert "ALERTS_SEND_WORKERS" in told
+    assert "ALERTS_SEND_ALLOWLIST_USER_IDS" in told
+
+
+# The database
+
+
+def test_without_an_address_of_the_database(database_url: str) -> None:
+    answer = report("")
+    assert ids(answer) == (["database_url_missing"], [])
+    assert (answer["db_ok"], answer["migrations_ok"]) == (False, False)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [CLOSED_PORT, "postgresql://somebody:hush@[::1", "not an address hush", "mysql://hush@h/x"],
+)
+def test_a_database_out_of_reach(url: str) -> None:
+    answer = report(url)
+    assert ids(answer) == (["database_unreachable"], [])
+    assert answer["db_ok"] is False
+    assert "somebody" not in json.dumps(answer)
+
+
+def test_a_database_without_migrations(empty_database_url: str) -> None:
+    answer = report(empty_database_url)
+    assert ids(answer) == (["migrations_pending"], [])
+    assert (answer["db_ok"], answer["migrations_ok"]) == (True, False)
+    assert "0001_migration_helpers" in answer["errors"][0]["message"]
+    assert "scripts/migrate.py" in answer["errors"][0]["hint"]
+
+
+def test_a_migration_that_was_changed_or_is_missing(database_url: str, conn: Connection) -> None:
+    db.execute(conn, "UPDATE schema_migrations SET checksum = 'x' WHERE version = 3")
+    db.execute(
+        conn,
+        "INSERT INTO schema_migrations (version, name, checksum, applied_at)"
+        " VALUES (9000, '9000_gone', 'x', now())",
+    )
+    answer = report(database_url)
+    assert ids(answer) == (["migrations_differ"], [])
+    for name in ("0003_plans", "9000_gone"):
+        assert name in answer["errors"][0]["message"]
+
+
+def test_migration_files_with_a_gap(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("0001_a.sql", "0003_c.sql"):
+        (tmp_path / name).write_text("SELECT 1")
+    broken = partial(migrations.status, directory=tmp_path)
+    monkeypatch.setattr(preflight.migrations, "status", broken)
+    assert ids(report(database_url)) == (["migrations_unreadable"], [])
+
+
+def test_without_the_free_plan_fan_out_has_nothing_to_fall_back_to(
+    database_url: str, conn: Connection
+) -> None:
+    db.execute(conn, "DELETE FROM plan_settings WHERE plan_code = 'free'")
+    assert ids(report(database_url)) == (["plan_free_missing"], [])
+
+
+def test_a_server_that_is_too_old(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "OLDEST_SERVER", 990000)
+    answer = report(database_url)
+    assert ids(answer) == (["server_too_old"], [])
+    assert answer["db_ok"] is False
+
+
+def test_a_role_that_may_not_read_the_tables(database_url: str, conn: Connection) -> None:
+    role = f"role_{os.urandom(8).hex()}"
+    db.execute(conn, f"CREATE ROLE {role}")
+    try:
+        separator = "&" if "?" in database_url else "?"
+        answer = report(f"{database_url}{separator}options=-c%20role%3D{role}")
+    finally:
+        db.execute(conn, f"DROP ROLE {role}")
+    assert ids(answer) == (["database_check_failed"], [])
+
+
+@pytest.fixture
+def pooled_url(database_url: str) -> Iterator[str]:
+    """The database behind something that looks like a transaction pooler."""
+    parts = urlsplit(database_url)
+    with closing(psycopg2.connect(database_url)) as direct:
+        host, port = direct.info.host, direct.info.port
+    if host.startswith("/"):
+        pytest.skip("the server is reached through a Unix socket")
+    with closing(Pooler(host, port)) as pooler:
+        login, at, _ = parts.netloc.rpartition("@")
+        netloc = f"{login}{at}127.0.0.1:{pooler.port}"
+        # Encryption is asked for before the first message and would be answered outside of it.
+        options = "&".join(filter(None, [parts.query, "sslmode=disable&gssencmode=disable"]))
+        yield urlunsplit(parts._replace(netloc=netloc, query=options))
+
+
+def test_a_pooler_is_told_and_runs_are_refused_there(
+    pooled_url: str, conn: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = report(pooled_url)
+    assert ids(answer) == (["pooler_detected"], [])
+    assert "direct address" in answer["errors"][0]["hint"]
+    assert runner.main(["--phase", "all"], {"DATABASE_URL": pooled_url}) == 1
+    assert query(conn, "SELECT count(*) FROM alert_events") == [{"count": 0}]
+    capsys.readouterr()
+    assert runner.main(["--health"], {"DATABASE_URL": pooled_url}) == 0  # reads work through it
+    assert json.loads(capsys.readouterr().out)["status"]
+
+
+# The command
+
+
+def run_preflight(**environ: str) -> tuple[int, dict[str, Any], str]:
+    ended = subprocess.run(
+        [sys.executable, "-m", "alerts.runner", "--preflight"],
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"], **environ},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    return ended.returncode, json.loads(ended.stdout), ended.stderr.decode()
+
+
+def test_the_command_ends_with_0_without_errors(database_url: str) -> None:
+    code, answer, _ = run_preflight(DATABASE_URL=database_url)
+    assert (code, answer["errors"]) == (0, [])
+    assert {finding["id"] for finding in answer["warnings"]} >= {"no_channel", "token_missing"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "error"),
+    [
+        ({}, "database_url_missing"),
+        ({"DATABASE_URL": CLOSED_PORT}, "database_unreachable"),
+        ({"DATABASE_URL": CLOSED_PORT, "ALERTS_TIMEZONE": "Mars"}, "config_invalid"),
+    ],
+)
+def test_the_command_ends_with_1_on_errors(environ: dict[str, str], error: str) -> None:
+    code, answer, logged = run_preflight(**environ)
+    assert code == 1
+    assert error in [finding["id"] for finding in answer["errors"]]
+    assert "Traceback" not in logged
+    assert "hush-hush" not in logged + json.dumps(answer)

@@ -1,0 +1,129 @@
+"""A TCP proxy in front of PostgreSQL that says what each connection asked, and can go silent."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit, urlunsplit
+
+from psycopg2.extensions import parse_dsn
+
+
+@dataclass
+class Wire:
+    """One client connection: who it says it is, its statements, its round trips."""
+
+    application: str = ""
+    statements: list[str] = field(default_factory=list)
+    round_trips: int = 0  # bursts of the client that the server has to answer
+    _buffer: bytes = b""
+    _asked: bool = False
+
+    def from_client(self, data: bytes) -> None:
+        """Note what the client sent."""
+        if not self._asked and data[:1] != b"X":  # the goodbye gets no answer
+            self.round_trips += 1
+        self._asked = True
+        self._buffer += data
+        while self._take_message():
+            pass
+
+    def from_server(self) -> None:
+        """Note that the server answered."""
+        self._asked = False
+
+    def _take_message(self) -> bool:
+        header = 0 if not self.application else 1
+        if len(self._buffer) < header + 4:
+            return False
+        (length,) = struct.unpack_from("!i", self._buffer, header)
+        if len(self._buffer) < header + length:
+            return False
+        kind, body = self._buffer[:header], self._buffer[header + 4 : header + length]
+        self._buffer = self._buffer[header + length :]
+        if not header:
+            words = body[4:].split(b"\0")
+            parameters = dict(zip(words[::2], words[1::2], strict=False))
+            self.application = parameters.get(b"application_name", b"?").decode()
+        elif kind == b"Q":
+            self.statements.append(body.rstrip(b"\0").decode())
+        return True
+
+
+class PgProxy:
+    """Listens on a port of its own; `url` reaches the same database through it.
+
+    While `swallow` says so for a connection, nothing of it passes, as if packets were dropped.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        parts = urlsplit(database_url)
+        parameters = parse_dsn(database_url)
+        self._target = (parameters.get("host", "localhost"), int(parameters.get("port", 5432)))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        login = parts.netloc.rpartition("@")[0]
+        address = f"{login}@127.0.0.1:{self._listener.getsockname()[1]}"
+        query = "sslmode=disable&gssencmode=disable"  # it reads what passes
+        self.url = urlunsplit(parts._replace(netloc=address, query=query))
+        self.wires: list[Wire] = []
+        self.swallow: Callable[[Wire], bool] = lambda wire: False
+        self._closed = False
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def of(self, application: str) -> list[Wire]:
+        """The connections of one application name."""
+        return [wire for wire in self.wires if wire.application == application]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._closed = True
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            wire = Wire()
+            self.wires.append(wire)
+            threading.Thread(target=self._serve, args=(client, wire), daemon=True).start()
+
+    def _serve(self, client: socket.socket, wire: Wire) -> None:
+        host, port = self._target
+        server = socket.socket(socket.AF_UNIX if host.startswith("/") else socket.AF_INET)
+        with client, server, suppress(OSError):
+            server.connect(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
+            while self._pass_on(client, server, wire):
+                pass
+
+    def _pass_on(self, client: socket.socket, server: socket.socket, wire: Wire) -> bool:
+        readable, _, _ = select.select([client, server], [], [], 1)
+        for source in readable:
+            data = source.recv(65536)
+            if not data:
+                return False
+            if source is client:
+                wire.from_client(data)
+            else:
+                wire.from_server()
+            if not self.swallow(wire):
+                (server if source is client else client).sendall(data)
+        return not self._closed

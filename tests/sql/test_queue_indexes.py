@@ -1,0 +1,135 @@
+"""The queues' statements cost what is due, however long the history."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from alerts import db, health
+from alerts.phases import claims
+from tests.world import NOW, add_alert, query, run, value
+
+
+@pytest.fixture
+def busy(conn: Connection) -> Connection:
+    """30,000 deliveries that are done with, and a few of everything that is under way."""
+    event = add_alert(conn)
+    db.execute(
+        conn,
+        """
+        INSERT INTO users (email) SELECT n || '@example.com' FROM generate_series(1, 30000) AS n;
+        INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, sent_at,
+            created_at)
+        SELECT id, %(event)s, 'email', 'sent', %(now)s,
+            %(now)s::timestamptz - id * interval '90 seconds'
+        FROM users;
+        INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, created_at,
+            next_retry_at)
+        SELECT id, %(event)s, 'telegram', 'queued', %(now)s::timestamptz - interval '1 hour',
+            CASE WHEN id %% 2 = 0 THEN %(now)s::timestamptz - interval '5 minutes' END
+        FROM users ORDER BY id LIMIT 200;
+        INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, created_at,
+            claimed_by, claimed_until)
+        SELECT id, %(event)s, 'sms', 'sending', %(now)s, 'lost', %(now)s
+        FROM users ORDER BY id LIMIT 50;
+        INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, created_at,
+            failed_at, failure_code)
+        SELECT id, %(event)s, 'account', 'failed', %(now)s, %(now)s, 'network'
+        FROM users ORDER BY id LIMIT 50;
+        INSERT INTO user_alert_digests (user_id, channel, period, window_start, window_end,
+            digest_key, status, sent_at, created_at)
+        SELECT id, 'email', 'daily', %(now)s::timestamptz - interval '2 days',
+            %(now)s::timestamptz - interval '1 day', id, 'sent', %(now)s, %(now)s
+        FROM users;
+        ANALYZE;
+        """,
+        {"event": event, "now": NOW},
+    )
+    return conn
+
+
+def whole_tables_read(conn: Connection) -> list[str]:
+    """The tables that the current transaction has read from end to end."""
+    rows = query(
+        conn,
+        "SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0"
+        " AND relname IN ('user_alert_deliveries', 'user_alert_digests', 'users')",
+    )
+    return sorted(row["relname"] for row in rows)
+
+
+def claim(conn: Connection, queue: claims.Queue) -> claims.Claimed:
+    return claims.claim_due(
+        conn,
+        queue,
+        run_id="run",
+        now=NOW,
+        rooms={"email": 16, "telegram": 16},
+        limit=32,
+        unconfigured=["sms"],
+        too_old=NOW - timedelta(hours=72),
+        allowlist=None,
+    )
+
+
+@pytest.mark.parametrize("queue", claims.QUEUES, ids=lambda queue: queue.name)
+def test_claiming_reads_the_queue_and_not_the_history(
+    busy: Connection, queue: claims.Queue
+) -> None:
+    db.execute(busy, "BEGIN")
+    claimed = claim(busy, queue)
+    assert claimed.by_channel.total() == (16 if queue is claims.DELIVERIES else 0)
+    assert whole_tables_read(busy) == []
+    db.execute(busy, "ROLLBACK")
+
+
+def test_rescue_reads_claims_only(busy: Connection) -> None:
+    db.execute(busy, "BEGIN")
+    assert len(claims.adopt_lost(busy, claims.DELIVERIES, "run", 1000)) == 50
+    assert whole_tables_read(busy) == []
+    db.execute(busy, "SELECT sum(attempts) FROM user_alert_deliveries")
+    assert whole_tables_read(busy) == ["user_alert_deliveries"]  # it would have been seen
+    db.execute(busy, "ROLLBACK")
+
+
+def test_the_oldest_due_rows_are_found_without_reading_the_history(busy: Connection) -> None:
+    db.execute(busy, "BEGIN")
+    (found,) = query_oldest(busy)
+    assert found["delivery"] == NOW - timedelta(hours=1)
+    assert found["lapsed_claims"] == 50
+    assert whole_tables_read(busy) == []
+    db.execute(busy, "ROLLBACK")
+
+
+def query_oldest(conn: Connection) -> list[dict[str, Any]]:
+    return db.fetch_all(conn, health.OLDEST_DUE, {"now": NOW})
+
+
+def test_a_whole_run_with_nothing_to_do_reads_no_history(
+    database_url: str, busy: Connection
+) -> None:
+    db.execute(busy, "DELETE FROM user_alert_deliveries WHERE status <> 'sent'; ANALYZE")
+    db.execute(busy, "UPDATE alert_events SET fanout_completed_at = created_at")
+    before = rows_read_by_scans(busy)
+    assert run(database_url).status == "success"
+    assert rows_read_by_scans(busy) == before
+
+
+def rows_read_by_scans(conn: Connection) -> int:
+    """How many rows of the queues all sessions have read from end to end."""
+    others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()" \
+        " AND pid <> pg_backend_pid()"  # fmt: skip
+    ends = time.monotonic() + 10
+    while value(conn, others):  # a session's figures are there once it has ended
+        assert time.monotonic() < ends
+    db.execute(conn, "SELECT pg_stat_force_next_flush()")
+    read: int = value(
+        conn,
+        "SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables"
+        " WHERE relname IN ('user_alert_deliveries', 'user_alert_digests')",
+    )
+    return read
