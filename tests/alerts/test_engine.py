@@ -19,9 +19,9 @@ from alerts import db, phases
 from alerts.channels.base import Message
 from alerts.config import ConfigError, Settings
 from alerts.engine import Hooks, RunRequest, run_engine
-from alerts.engine_observability import RunItem
 from alerts.locks import PhaseLocks
 from alerts.phases import PHASES
+from alerts.run_record import RunItem
 from tests.queue_world import delivery, queue_instants, row_of, statuses
 from tests.run_world import (
     KILL_WHO_INSERTS_EVENTS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -15,8 +16,11 @@ from tests.world import NOW, add_alert, query, run, value
 
 
 @pytest.fixture
-def busy(conn: Connection) -> Connection:
-    """30,000 deliveries that are done with, and a few of everything that is under way."""
+def busy(conn: Connection, database_url: str) -> Iterator[Connection]:
+    """30,000 deliveries that are done with, and a few of everything that is under way.
+
+    Seen through a session of its own: what filled the tables must not show in its statistics.
+    """
     event = add_alert(conn)
     db.execute(
         conn,
@@ -49,7 +53,9 @@ def busy(conn: Connection) -> Connection:
         """,
         {"event": event, "now": NOW},
     )
-    return conn
+    reader = db.open_session(database_url, application_name="reader")
+    yield reader
+    reader.close()
 
 
 def whole_tables_read(conn: Connection) -> list[str]:
@@ -110,8 +116,11 @@ def query_oldest(conn: Connection) -> list[dict[str, Any]]:
 
 
 def test_a_whole_run_with_nothing_to_do_reads_no_history(
-    database_url: str, busy: Connection
+    database_url: str, busy: Connection, conn: Connection
 ) -> None:
+    if conn.info.server_version < 150_000:
+        pytest.skip("PostgreSQL 14 gathers statistics in the background, at its own pace")
+    conn.close()
     db.execute(busy, "DELETE FROM user_alert_deliveries WHERE status <> 'sent'; ANALYZE")
     db.execute(busy, "UPDATE alert_events SET fanout_completed_at = created_at")
     before = rows_read_by_scans(busy)
