@@ -98,6 +98,19 @@ def open_session(
     return conn
 
 
+def cancel_statement(database_url: str, backend_pid: int) -> None:
+    """End the statement that another connection of ours waits for.
+
+    Not by the driver's own cancel: that one keeps the interpreter to itself until the network
+    answers. Raises ``psycopg2.Error``.
+    """
+    conn = connect(database_url, application_name="alerts-cancel", connect_timeout=2)
+    try:
+        execute(conn, "SELECT pg_cancel_backend(%s)", (backend_pid,))
+    finally:
+        conn.close()
+
+
 @contextmanager
 def transaction(conn: Connection) -> Iterator[None]:
     """All or nothing: BEGIN and COMMIT, or a savepoint where a transaction is open already.

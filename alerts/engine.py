@@ -12,26 +12,23 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import psycopg2
+from psycopg2.errors import QueryCanceled
 
+from alerts import counts as counting
 from alerts import db, phases
 from alerts.channels import build_channels
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
 from alerts.clock import Clock
 from alerts.config import Settings, require_database_url
-from alerts.engine_observability import (
-    CONNECT_TIMEOUT_SECONDS,
-    LOCK_TIMEOUT_MS,
-    STATEMENT_TIMEOUT_MS,
-    RunItem,
-    RunRecord,
-    RunRecorder,
-)
+from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
 from alerts.failures import PhaseFailed
 from alerts.locks import LockLost, PhaseLocks
 from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
 from alerts.redaction import describe_exception, redactor_for
+from alerts.run_record import RunItem, RunRecord
+from alerts.signals import LAST_RESORT_SECONDS
 
 LOCK_NOT_ACQUIRED = "lock_not_acquired"
 DISABLED_SUMMARY = "ALERTS_V2_ENABLED turns the engine off"
@@ -124,21 +121,13 @@ class _Run:
         )
         self.log = bound(logging.getLogger("alerts.engine"), run_id=self.record.run_id)
         self.redactor = redactor_for(settings)
-        url = require_database_url(settings)
+        self.url = url = require_database_url(settings)
         self.open_session = partial(db.open_session, url)
-        self.recorder = RunRecorder(
-            partial(
-                self.open_session,
-                application_name="alerts-recorder",
-                connect_timeout=CONNECT_TIMEOUT_SECONDS,
-                statement_timeout_ms=STATEMENT_TIMEOUT_MS,
-                lock_timeout_ms=LOCK_TIMEOUT_MS,
-            ),
-            self.log,
-        )
+        self.recorder = RunRecorder(partial(open_connection, url), self.log, settings.run_spool)
         self.locks = PhaseLocks(partial(self.open_session, application_name="alerts-locks"))
         self.channels: Mapping[str, Channel] = {}
         self.conn: db.Connection | None = None
+        hooks.stop.last_resort = self._keep_record
 
     def run(self) -> RunReport:
         if not self.settings.enabled:
@@ -202,6 +191,8 @@ class _Run:
                 reason = LOCK_NOT_ACQUIRED
             if reason is None:
                 counts = self._call(phase)
+                if counts.get("stopped_early") == "signal":
+                    status, summary = "failed", self._interrupted()
             else:
                 status, summary, counts = "skipped", reason, {"skipped": reason}
         except PhaseFailed as error:
@@ -209,14 +200,18 @@ class _Run:
         except LockLost:
             status, summary = "failed", "lock_lost: the connection that held the phase lock ended"
         except Exception as error:
-            status, summary = "failed", self._describe(error)
+            interrupted = isinstance(error, QueryCanceled) and self.hooks.stop.signal
+            summary = self._interrupted() if interrupted else self._describe(error)
+            status = "failed"
+        finally:
+            self.hooks.stop.cancel_statement = None
         item = RunItem(
             phase=phase.letter,
             started_at=started_at,
             finished_at=datetime.now(UTC),
             duration_ms=_elapsed_ms(started),
             status=status,
-            counts=counts,
+            counts=self._checked(phase, counts),
             error_summary=summary,
         )
         fields = {"phase": phase.letter, "status": status, "duration_ms": item.duration_ms}
@@ -224,11 +219,24 @@ class _Run:
         self.log.log(level, summary or "phase finished", extra=fields)
         return item
 
+    def _checked(self, phase: Phase, counts: dict[str, object]) -> dict[str, object]:
+        safe, problems = counting.checked(counts)
+        if problems:
+            fields = {"phase": phase.letter, "counts": problems}
+            self.log.warning("counts that are no integers, booleans or codes", extra=fields)
+        if not counting.adds_up(phase.letter, safe):
+            self.log.warning("the counts do not add up", extra={"phase": phase.letter})
+            safe["warning"] = counting.WARNING
+        return safe
+
     def _call(self, phase: Phase) -> dict[str, object]:
         if self.conn is None or self.conn.closed:
             if self.request.dry_run:  # what the earlier phases did is gone with the transaction
                 raise PhaseFailed("the connection of the dry run ended")
             self.conn = self._connect()
+        if phase.cancellable:
+            backend = self.conn.info.backend_pid
+            self.hooks.stop.cancel_statement = partial(db.cancel_statement, self.url, backend)
         context = PhaseContext(
             conn=self.conn,
             run_id=self.record.run_id,
@@ -253,6 +261,8 @@ class _Run:
 
     def _verdict(self) -> tuple[str, str | None]:
         failed = [item for item in self.record.items if item.status == "failed"]
+        if self.hooks.stop.signal:
+            return "failed", self._interrupted()
         if failed:
             return "failed", "; ".join(f"phase {i.phase}: {i.error_summary}" for i in failed)
         if all(item.status == "skipped" for item in self.record.items):
@@ -268,7 +278,25 @@ class _Run:
             duration_ms=_elapsed_ms(self.started),
             error_summary=summary[:2000] if summary else None,
         )
-        return RunReport(self.record, self.recorder.close(self.record))
+        stop, seconds = self.hooks.stop, CLOSE_SECONDS
+        if stop.signal:  # what is left of the time that a signal gives
+            spent = time.monotonic() - stop.signalled_at
+            seconds = max(0.2, LAST_RESORT_SECONDS - 0.2 - spent)
+        return RunReport(self.record, self.recorder.close(self.record, seconds))
+
+    def _interrupted(self) -> str:
+        return f"interrupted by {self.hooks.stop.signal}"
+
+    def _keep_record(self) -> None:
+        """The run cannot end by itself: at least its record is kept."""
+        record = replace(
+            self.record,
+            status="failed",
+            finished_at=datetime.now(UTC),
+            duration_ms=_elapsed_ms(self.started),
+            error_summary=self._interrupted(),
+        )
+        self.recorder.keep(record)
 
     def _describe(self, error: BaseException) -> str:
         return describe_exception(error, self.redactor)

@@ -7,27 +7,51 @@ run, and a write that fails is made good by the next.
 
 from __future__ import annotations
 
-import json
 import logging
+import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 
-from alerts import db
+from alerts import db, spool
+from alerts.run_record import STALE_SECONDS, RunRecord
 
 # What recording may cost a run in all, when the database does not answer.
 CLOSE_SECONDS = 5.0
 RETRY_SECONDS = (0.5, 1.0, 2.0)
 # How far the stored progress of a long run may lag; a quick run is its beginning and its end.
 PROGRESS_SECONDS = 2.0
+HEARTBEAT_SECONDS = 15.0
 CONNECT_TIMEOUT_SECONDS = 3
 STATEMENT_TIMEOUT_MS = 2000
 LOCK_TIMEOUT_MS = 1000
+
+# The newest run first closes those that went silent: nobody else will ever finish them.
+CLOSE_STALE_RUNS = """
+WITH lost AS (
+    UPDATE alerts_engine_runs
+    SET
+        status = 'failed',
+        finished_at = clock_timestamp(),
+        duration_ms = greatest(0, round(extract(epoch FROM clock_timestamp() - started_at) * 1000)),
+        error_summary = 'runner lost: no heartbeat since '
+            || to_char(coalesce(heartbeat_at, started_at), 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')
+    WHERE status = 'running'
+      AND run_id <> %(run_id)s
+      AND coalesce(heartbeat_at, started_at) < clock_timestamp() - %(stale)s * interval '1 second'
+    RETURNING run_id
+)
+UPDATE alerts_engine_run_items AS i
+SET status = 'failed', finished_at = clock_timestamp(), error_summary = 'runner lost'
+FROM lost
+WHERE i.run_id = lost.run_id AND i.finished_at IS NULL
+"""
 
 # A run that has ended stays ended, whatever arrives late.
 UPSERT_RUN = """
@@ -71,58 +95,43 @@ ON CONFLICT (run_id, phase) DO UPDATE SET
 """
 
 
-@dataclass(frozen=True)
-class RunItem:
-    """One phase of a run; times are wall time, ``duration_ms`` is measured monotonically."""
-
-    phase: str
-    started_at: datetime
-    finished_at: datetime
-    duration_ms: int
-    status: str  # success, failed, skipped
-    counts: dict[str, Any] = field(default_factory=dict)
-    error_summary: str | None = None
+def open_connection(database_url: str) -> db.Connection:
+    """A connection on which no statement takes long, whatever holds the tables."""
+    return db.open_session(
+        database_url,
+        application_name="alerts-recorder",
+        connect_timeout=CONNECT_TIMEOUT_SECONDS,
+        statement_timeout_ms=STATEMENT_TIMEOUT_MS,
+        lock_timeout_ms=LOCK_TIMEOUT_MS,
+    )
 
 
-@dataclass(frozen=True)
-class RunRecord:
-    """Everything known of a run at one moment."""
-
-    run_id: str
-    triggered_by: str
-    phase: str
-    started_at: datetime
-    dry_run: bool
-    git_sha: str | None = None
-    ci_run_url: str | None = None
-    status: str = "running"  # running, success, failed, skipped
-    finished_at: datetime | None = None
-    duration_ms: int | None = None
-    error_summary: str | None = None
-    items: tuple[RunItem, ...] = ()
-
-    @property
-    def counts(self) -> dict[str, Any]:
-        """The counts by phase letter."""
-        return {item.phase: item.counts for item in self.items}
-
-    def with_item(self, item: RunItem) -> RunRecord:
-        """The record with one more phase."""
-        return replace(self, items=(*self.items, item))
+def store(conn: db.Connection, record: RunRecord) -> None:
+    """Store a record; again, and it changes nothing. Raises ``psycopg2.Error``."""
+    db.execute(conn, UPSERT_RUN, record.parameters())
 
 
 class RunRecorder:
-    """Stores the newest :class:`RunRecord` it was given, until closed."""
+    """Stores the newest :class:`RunRecord` it was given, until closed, and keeps its heart beating.
+
+    What cannot be stored by the end goes to the spool; what is in the spool is stored as soon as
+    the database takes anything.
+    """
 
     def __init__(
-        self, open_connection: Callable[[], db.Connection], log: logging.LoggerAdapter[Any]
+        self,
+        connect: Callable[[], db.Connection],
+        log: logging.LoggerAdapter[Any],
+        spool_path: Path | None = None,
     ) -> None:
-        self._open_connection = open_connection
+        self._connect = connect
         self._log = log
+        self._spool_path = spool_path
         self._conn: db.Connection | None = None
         self._changed = threading.Condition()
         self._newest: RunRecord | None = None
         self._stored: RunRecord | None = None
+        self._tidied = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._work, name="alerts-recorder", daemon=True)
 
@@ -134,31 +143,37 @@ class RunRecorder:
             self._newest = record
             self._changed.notify_all()
 
-    def close(self, record: RunRecord) -> bool:
-        """Have the final record stored and wait for it, at most :data:`CLOSE_SECONDS`.
+    def close(self, record: RunRecord, seconds: float = CLOSE_SECONDS) -> bool:
+        """Have the final record stored and wait for it, at most so many seconds.
 
-        False when it could not be stored: the run has ended all the same.
+        False when it could not be stored: it is in the spool then, and the run has ended all
+        the same.
         """
         with self._changed:  # together, or the thread might end before it sees the record
             self._closing.set()
             self.submit(record)
-        self._thread.join(CLOSE_SECONDS)
+        self._thread.join(seconds)
         recorded = self._stored is record
         if not recorded:
             self._log.warning("the run could not be recorded; the run itself is not affected")
+            self.keep(record)
         return recorded
 
     def _work(self) -> None:
         failures = 0
+        beat_at = time.monotonic()
         while True:
             with self._changed:
-                while self._newest is self._stored and not self._closing.is_set():
-                    self._changed.wait()
+                if self._newest is self._stored and not self._closing.is_set():
+                    self._changed.wait(HEARTBEAT_SECONDS)
                 record = self._newest
-            if record is None or record is self._stored:
+            if record is None or (record is self._stored and self._closing.is_set()):
                 break
+            if record is self._stored and time.monotonic() - beat_at < HEARTBEAT_SECONDS:
+                continue
             if self._write(record):
-                failures = 0
+                failures, beat_at = 0, time.monotonic()
+                self._replay_spool()
                 self._closing.wait(PROGRESS_SECONDS)
                 continue
             if self._closing.is_set() and failures >= len(RETRY_SECONDS):
@@ -169,17 +184,55 @@ class RunRecorder:
         self._disconnect()
 
     def _write(self, record: RunRecord) -> bool:
-        """One upsert; False, with a warning, when it failed: recording never fails a run."""
+        """One upsert; False, with a warning, when it failed: recording never fails a run.
+
+        The first one closes silent runs in the same round trip; should that be what fails, the
+        next try goes without.
+        """
+        tidying, self._tidied = not self._tidied, True
         try:
             if self._conn is None or self._conn.closed:
-                self._conn = self._open_connection()
-            db.execute(self._conn, UPSERT_RUN, _parameters(record))
+                self._conn = self._connect()
+            if tidying:
+                parameters = {**record.parameters(), "stale": STALE_SECONDS}
+                db.execute(self._conn, f"{CLOSE_STALE_RUNS}; {UPSERT_RUN}", parameters)
+            else:
+                store(self._conn, record)
         except Exception as error:
             self._log.warning("recording the run failed", extra={"error": _error_code(error)})
             self._disconnect()
             return False
         self._stored = record
         return True
+
+    def _replay_spool(self) -> None:
+        """Store what earlier runs left in the spool."""
+        path, conn = self._spool_path, self._conn
+        if path is None or conn is None or not path.exists():
+            return
+        try:
+            stored, rejected = spool.replay(path, partial(_stored, conn, self._log))
+        except OSError as error:
+            fields = {"error": type(error).__name__}
+            self._log.warning("the spool of run records cannot be read", extra=fields)
+            return
+        if stored:
+            self._log.info("run records of the spool stored", extra={"records": stored})
+        if rejected:
+            text = "lines of the spool are no run records; they are set aside beside it"
+            self._log.warning(text, extra={"lines": rejected})
+
+    def keep(self, record: RunRecord) -> None:
+        """To the spool, and to standard error whole: a saved copy of either brings it back."""
+        line = f'{{"event": "run_not_recorded", "record": {record.as_line()}}}'
+        print(line, file=sys.stderr, flush=True)
+        if self._spool_path is None:
+            return
+        try:
+            spool.append(self._spool_path, record)
+        except OSError as error:
+            fields = {"error": type(error).__name__, "variable": "ALERTS_RUN_SPOOL"}
+            self._log.error("the spool of run records cannot be written", extra=fields)
 
     def _disconnect(self) -> None:
         if self._conn is not None:
@@ -188,32 +241,24 @@ class RunRecorder:
             self._conn = None
 
 
+def _stored(conn: db.Connection, log: logging.LoggerAdapter[Any], record: RunRecord) -> bool:
+    try:
+        store(conn, record)
+    except Exception as error:
+        log.warning("a spooled run cannot be stored yet", extra={"error": _error_code(error)})
+        return False
+    return True
+
+
+def replay_file(conn: db.Connection, log: logging.LoggerAdapter[Any], path: Path) -> dict[str, int]:
+    """Store the records of a saved spool; how many were, and how many lines were none.
+
+    Raises OSError.
+    """
+    stored, rejected = spool.replay(path, partial(_stored, conn, log))
+    return {"stored": stored, "rejected": rejected}
+
+
 def _error_code(error: Exception) -> str:
     code = getattr(error, "pgcode", None)
     return f"{type(error).__name__} {code}" if code else type(error).__name__
-
-
-def _parameters(record: RunRecord) -> dict[str, Any]:
-    parameters = {
-        name: getattr(record, name)
-        for name in (
-            "run_id", "triggered_by", "phase", "started_at", "finished_at", "duration_ms",
-            "status", "error_summary", "git_sha", "dry_run", "ci_run_url",
-        )
-    }  # fmt: skip
-    parameters["counts"] = json.dumps(record.counts)
-    parameters["items"] = json.dumps(
-        [
-            {
-                "phase": item.phase,
-                "started_at": item.started_at.isoformat(),
-                "finished_at": item.finished_at.isoformat(),
-                "duration_ms": item.duration_ms,
-                "status": item.status,
-                "counts": item.counts,
-                "error_summary": item.error_summary,
-            }
-            for item in record.items
-        ]
-    )
-    return parameters

@@ -9,7 +9,8 @@ from typing import Any
 from alerts import db
 from alerts.config import Settings
 from alerts.failures import FailureCode
-from alerts.history import STALE_SECONDS, iso
+from alerts.history import iso
+from alerts.run_record import STALE_SECONDS
 
 CHANNELS = ("email", "telegram", "sms", "account")
 DIGEST_CHANNELS = ("email", "telegram")

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from alerts import db
+from alerts.run_record import STALE_SECONDS
 
 TRIGGERS = ("github_actions_schedule", "github_actions_manual", "local")
 RUN_STATUSES = ("running", "success", "failed", "skipped")
-STALE_SECONDS = 90
 
 _COLUMNS = """
     run_id, triggered_by, phase, status, started_at, finished_at, duration_ms, counts,

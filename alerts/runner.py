@@ -10,22 +10,24 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import psycopg2
 
-from alerts import db, history, phases, requeue
+from alerts import admin, db, github, history, phases, requeue
 from alerts.clock import Clock
 from alerts.config import ConfigError, Settings, require_database_url
 from alerts.engine import Hooks, RunReport, RunRequest, record_config_failure, run_engine
-from alerts.engine_observability import RunItem
+from alerts.engine_observability import replay_file
 from alerts.env import parse_time
 from alerts.health import get_health
-from alerts.logs import setup_logging
+from alerts.logs import bound, setup_logging
 from alerts.preflight import preflight
 from alerts.redaction import Redactor, describe_exception, redactor_for
+from alerts.run_record import RunItem
+from alerts.signals import watching
 
-READ_TIMEOUT_MS = 30_000
 PHASE_NAMES = {phase.letter: phase.name for phase in phases.PHASES}
 
 log = logging.getLogger("alerts.runner")
@@ -58,9 +60,10 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
 def _run(settings: Settings, options: argparse.Namespace, *, json_lines: bool) -> int:
     if settings.enabled_unclear:
         log.warning("ALERTS_V2_ENABLED is neither yes nor no: the engine stays off")
-    on_phase = _print_phase_json if json_lines else _print_phase
-    report = run_engine(settings, _request(options), Hooks(on_phase=on_phase))
-    return _finish(report, json_lines=json_lines)
+    hooks = Hooks(on_phase=_print_phase_json if json_lines else _print_phase)
+    with watching(hooks.stop):
+        report = run_engine(settings, _request(options), hooks)
+        return _finish(settings, report, json_lines=json_lines)
 
 
 def _config_failure(
@@ -82,7 +85,7 @@ def _config_failure(
     setup_logging(redactor_for(settings), json_lines=json_lines)
     names = ", ".join(sorted({problem.variable for problem in error.problems}))
     report = record_config_failure(settings, _request(options), f"configuration error: {names}")
-    return _finish(report, json_lines=json_lines)
+    return _finish(settings, report, json_lines=json_lines)
 
 
 def _request(options: argparse.Namespace) -> RunRequest:
@@ -96,7 +99,7 @@ def _request(options: argparse.Namespace) -> RunRequest:
     )
 
 
-def _finish(report: RunReport, *, json_lines: bool) -> int:
+def _finish(settings: Settings, report: RunReport, *, json_lines: bool) -> int:
     record = report.record
     if json_lines:
         _print_line(
@@ -119,7 +122,36 @@ def _finish(report: RunReport, *, json_lines: bool) -> int:
         print(f"run {record.run_id}: {record.status} in {record.duration_ms} ms{dry}")
         if record.error_summary:
             print(f"  {record.error_summary}")
+    if settings.github.actions:
+        _tell_github(settings, report)
     return 1 if record.status == "failed" else 0
+
+
+def _tell_github(settings: Settings, report: RunReport) -> None:
+    """Annotations to standard error and the summary to its file; neither can fail the run."""
+    for command in github.workflow_commands(report.record, recorded=report.recorded):
+        print(command, file=sys.stderr, flush=True)
+    path = settings.github.step_summary
+    if path is None:
+        return
+    text = github.summary(
+        report.record, recorded=report.recorded, oldest_minutes=_oldest_minutes(settings)
+    )
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        log.warning("GITHUB_STEP_SUMMARY cannot be written", extra={"error": type(error).__name__})
+
+
+def _oldest_minutes(settings: Settings) -> dict[str, Any]:
+    try:
+        now = Clock(settings.clock).now()
+        health = admin.ask(settings, lambda conn: get_health(conn, settings, now))
+    except psycopg2.Error:
+        return {}
+    found = {"delivery": "oldest_queued_delivery_minutes", "digest": "oldest_queued_digest_minutes"}
+    return {name: (health or {}).get(key) for name, key in found.items()}
 
 
 def _print_phase_json(item: RunItem) -> None:
@@ -160,23 +192,28 @@ def _flat(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _answer(settings: Settings, options: argparse.Namespace) -> int:
     now = Clock(options.now or settings.clock).now()
-    ask: Callable[[db.Connection], dict[str, Any] | None]
+    ask: admin.Question
     if options.health:
         ask = lambda conn: get_health(conn, settings, now)  # noqa: E731
     elif options.runs:
         ask = lambda conn: history.list_runs(conn, limit=options.limit or 50)  # noqa: E731
     elif options.run is not None:
         ask = lambda conn: history.get_run(conn, options.run)  # noqa: E731
+    elif options.replay_spool is not None:
+        ask = lambda conn: replay_file(conn, bound(log), options.replay_spool)  # noqa: E731
     else:
         ask = lambda conn: _retry(conn, settings, options, now)  # noqa: E731
-    read_only = not options.retry_failed  # its dry run locks the rows it would take
     try:
-        conn = db.connect(require_database_url(settings), application_name="alerts-admin")
-        with db.web_transaction(conn, read_only=read_only, statement_timeout_ms=READ_TIMEOUT_MS):
-            answer = ask(conn)
-        conn.close()
+        if options.replay_spool is not None:  # each record stands alone: no transaction
+            answer = admin.ask_directly(settings, ask)
+        else:
+            # The dry run of a retry locks the rows it would take: not read only.
+            answer = admin.ask(settings, ask, read_only=not options.retry_failed)
     except psycopg2.Error as error:
         log.error("the database failed: %s", describe_exception(error, redactor_for(settings)))
+        return 1
+    except OSError as error:
+        log.error("%s cannot be read: %s", options.replay_spool, error.strerror)
         return 1
     if answer is None:
         log.error("no run has this id")
@@ -222,6 +259,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     mode.add_argument("--runs", action="store_true", help="the last runs")
     mode.add_argument("--run", metavar="RUN_ID", help="one run with its phases")
     mode.add_argument("--retry-failed", choices=sorted(requeue.KINDS), help="queue failures again")
+    mode.add_argument(
+        "--replay-spool", type=Path, metavar="FILE", help="store the run records of a saved spool"
+    )
     parser.add_argument("--dry-run", action="store_true", help="do everything, then undo it")
     parser.add_argument(
         "--since-hours", type=_number(1, 87_600), help="how far back to look (default 24)"

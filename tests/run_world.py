@@ -109,5 +109,6 @@ class Runner:
     def json_lines(self, *arguments: str, **environ: str) -> tuple[int, list[dict[str, Any]]]:
         done = self(*arguments, "--log-json", **environ)
         for line in done.stderr.splitlines():
-            json.loads(line)  # logs are JSON too
+            if not line.startswith("::"):  # a workflow command, which GitHub takes out
+                json.loads(line)  # logs are JSON too
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from psycopg2.extensions import connection as Connection
@@ -240,8 +243,11 @@ def all_channels(**replaced: RememberingChannel) -> dict[str, RememberingChannel
 
 
 def settings_for(database_url: str, **environ: str) -> Settings:
-    """Settings of an environment that has only the database and ``environ``."""
-    return Settings.from_env({"DATABASE_URL": database_url, **environ})
+    """Settings of an environment that has only the database, a spool of its own and ``environ``."""
+    spool = Path(tempfile.gettempdir()) / f"alerts-test-spool-{uuid.uuid4()}"
+    return Settings.from_env(
+        {"DATABASE_URL": database_url, "ALERTS_RUN_SPOOL": str(spool), **environ}
+    )
 
 
 def run(

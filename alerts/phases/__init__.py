@@ -13,11 +13,16 @@ __all__ = ["ALL", "PHASES", "PHASE_CHOICES", "Counts", "Phase", "PhaseContext", 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase: its letter, its name for people, its lock, and what it does."""
+    """A phase: its letter, its name for people, its lock, and what it does.
+
+    ``cancellable``: a stop signal may cancel the statement under way, since all of the phase's
+    work is in statements that undo themselves.
+    """
 
     letter: str
     name: str
     run: Callable[[PhaseContext], Counts]
+    cancellable: bool = True
 
     @property
     def lock_key(self) -> str:
@@ -29,7 +34,7 @@ PHASES = (
     Phase("a", "generate events", generate.run),
     Phase("b", "fan out", fanout.run),
     Phase("d", "build digests", digest.run),
-    Phase("c", "send", send.run),
+    Phase("c", "send", send.run, cancellable=False),
 )
 ALL = "all"
 PHASE_CHOICES = (*sorted(phase.letter for phase in PHASES), ALL)

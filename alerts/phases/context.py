@@ -20,10 +20,24 @@ Counts = dict[str, object]
 
 @dataclass
 class Stop:
-    """Why to stop early, if there is a reason: a signal, or a deadline in monotonic seconds."""
+    """Why to stop early, if there is a reason: a signal, or a deadline in monotonic seconds.
+
+    ``cancel_statement`` is set while a statement that may take long runs: a signal ends it.
+    ``last_resort`` is called when the run does not end in time after a signal.
+    """
 
     deadline: float | None = None
     signalled: Event = field(default_factory=Event)
+    signal: str | None = None
+    signalled_at: float = 0.0
+    cancel_statement: Callable[[], None] | None = None
+    last_resort: Callable[[], None] | None = None
+
+    def interrupt(self, signal: str) -> None:
+        """Note a signal by its name; the first one counts. Safe to call from any thread."""
+        if not self.signalled.is_set():
+            self.signal, self.signalled_at = signal, time.monotonic()
+            self.signalled.set()
 
     def reason(self) -> str | None:
         """``signal``, ``deadline`` or None."""

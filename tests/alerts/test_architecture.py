@@ -15,17 +15,17 @@ LAYERS = (
     ("alerts.runner", "app"),
     (
         "alerts.engine", "alerts.history", "alerts.health", "alerts.requeue", "alerts.preflight",
-        "alerts.events", "alerts.github",
+        "alerts.events", "alerts.github", "alerts.admin",
     ),
-    ("alerts.phases",),
-    ("alerts.engine_observability", "alerts.spool", "alerts.locks", "alerts.migrations"),
+    ("alerts.phases", "alerts.signals"),
+    ("alerts.engine_observability", "alerts.locks", "alerts.migrations"),
     (
         "alerts.channels", "alerts.messages", "alerts.logs", "alerts.retry", "alerts.redaction",
-        "alerts.counts",
+        "alerts.counts", "alerts.spool",
     ),
     (
         "alerts.db", "alerts.failures", "alerts.config", "alerts.env", "alerts.channel_config",
-        "alerts.clock",
+        "alerts.clock", "alerts.run_record",
     ),
 )  # fmt: skip
 WEB = ("flask", "werkzeug", "gunicorn", "app")

@@ -1,0 +1,74 @@
+"""SIGINT and SIGTERM: heard even while the main thread waits inside a database call.
+
+Python runs a handler only between bytecodes, and a driver's call can last minutes. The C level
+writes the signal's number into a pipe at once, and a thread reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from alerts.phases import Stop
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CANCEL_AGAIN_SECONDS = 0.5
+# A run that has not ended by then is stuck in something that nothing can end.
+LAST_RESORT_SECONDS = 4.8
+
+
+@contextmanager
+def watching(stop: Stop) -> Iterator[None]:
+    """Within, a signal stops the run instead of the process; for the main thread only."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    ended = threading.Event()
+    handlers = {number: signal.signal(number, _no_default) for number in SIGNALS}
+    before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    watcher = threading.Thread(
+        target=_watch, args=(reading, stop, ended), name="alerts-signals", daemon=True
+    )
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        signal.set_wakeup_fd(before)
+        if stop.signal is None:  # else the process is about to end: a second one changes nothing
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        os.close(writing)  # ends the watcher
+        watcher.join(CANCEL_AGAIN_SECONDS)
+
+
+def _no_default(number: int, frame: object) -> None:
+    """Its being there keeps the default action, the end of the process, from happening."""
+
+
+def _watch(reading: int, stop: Stop, ended: threading.Event) -> None:
+    with os.fdopen(reading, "rb", buffering=0) as pipe:
+        received = pipe.read(1)
+    if not received or ended.is_set():
+        return
+    stop.interrupt(signal.Signals(received[0]).name)
+    while not ended.is_set():
+        if time.monotonic() - stop.signalled_at >= LAST_RESORT_SECONDS:
+            if stop.last_resort is not None:
+                with suppress(Exception):
+                    stop.last_resort()
+            os._exit(1)
+        cancel = stop.cancel_statement
+        if cancel is not None:
+            # Again and again: one that comes between two statements cancels nothing.
+            threading.Thread(target=_quietly, args=(cancel,), daemon=True).start()
+        ended.wait(CANCEL_AGAIN_SECONDS)
+
+
+def _quietly(cancel: object) -> None:
+    with suppress(Exception):
+        if callable(cancel):
+            cancel()
