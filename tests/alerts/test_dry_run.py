@@ -10,7 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.engine import Hooks, RunRequest, run_engine
-from alerts.engine_observability import RunItem
+from alerts.run_record import RunItem
 from alerts.locks import PhaseLocks
 from tests.queue_world import queue_instants
 from tests.run_world import (

@@ -104,15 +104,15 @@ def test_run_ended_between_two_batches_is_resumed(
     assert items(conn) == expected
 
 
-def test_signal_between_two_batches_stops_and_the_next_run_goes_on(
+def test_deadline_between_two_batches_stops_and_the_next_run_goes_on(
     database_url: str, conn: Connection, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = wait_for_users(conn, 2, 5, 1)
-    reasons: Iterator[str | None] = iter([None, None, "signal"])  # the phase, then its batches
+    reasons: Iterator[str | None] = iter([None, None, "deadline"])  # the phase, then its batches
     with monkeypatch.context() as patch:
         patch.setattr(Stop, "reason", lambda self: next(reasons))
         counted = counts(database_url, "d")
-    assert (counted["stopped_early"], counted["digest_items_attached"]) == ("signal", 3)
+    assert (counted["stopped_early"], counted["digest_items_attached"]) == ("deadline", 3)
     assert "stopped_early" not in counts(database_url, "d")
     assert items(conn) == expected
 

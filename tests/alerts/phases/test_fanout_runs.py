@@ -227,16 +227,16 @@ def test_failing_range_leaves_the_earlier_ones_and_no_marker(
     assert pending(conn) == set()
 
 
-def test_signal_between_two_ranges_stops_and_the_next_run_goes_on(
+def test_deadline_between_two_ranges_stops_and_the_next_run_goes_on(
     database_url: str, conn: Connection, small_ranges: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [add_user(conn, "pro") for _ in range(5)]
     event = add_alert(conn)
-    reasons: Iterator[str | None] = iter([None, None, "signal"])  # the phase, then its ranges
+    reasons: Iterator[str | None] = iter([None, None, "deadline"])  # the phase, then its ranges
     with monkeypatch.context() as patch:
         patch.setattr(Stop, "reason", lambda self: next(reasons))
         counted = counts(database_url, "b")
-    assert (counted["stopped_early"], counted["events_processed"]) == ("signal", 0)
+    assert (counted["stopped_early"], counted["events_processed"]) == ("deadline", 0)
     assert counted["deliveries_created"] == 6
     assert pending(conn) == {event}
     assert counts(database_url, "b")["deliveries_created"] == 4
