@@ -3,13 +3,25 @@
 -- it adds a constraint only where the catalogue lacks one that does the same,
 -- whatever its name, and never rejects or rewrites rows that are already there.
 
+-- Validates a new constraint where there are no rows yet, which costs nothing.
+CREATE OR REPLACE FUNCTION alerts_validate_if_empty(
+    target regclass, constraint_name text
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    has_rows boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', target) INTO has_rows;
+    IF NOT has_rows THEN
+        EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', target, constraint_name);
+    END IF;
+END
+$$;
+
 -- Adds CHECK (expression). NOT VALID, so that old rows are left alone; on an
 -- empty table there is nothing to leave alone and it is validated at once.
 CREATE OR REPLACE FUNCTION alerts_ensure_check(
     target regclass, constraint_name text, expression text
 ) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    has_rows boolean;
 BEGIN
     IF EXISTS (
         SELECT FROM pg_constraint WHERE conrelid = target AND conname = constraint_name
@@ -19,10 +31,7 @@ BEGIN
     EXECUTE format(
         'ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', target, constraint_name, expression
     );
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', target) INTO has_rows;
-    IF NOT has_rows THEN
-        EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', target, constraint_name);
-    END IF;
+    PERFORM alerts_validate_if_empty(target, constraint_name);
 END
 $$;
 
@@ -33,7 +42,6 @@ CREATE OR REPLACE FUNCTION alerts_ensure_foreign_key(
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     constraint_name text := format('%s_%s_fkey', target::text, column_name);
-    has_rows boolean;
 BEGIN
     IF EXISTS (
         SELECT
@@ -50,10 +58,7 @@ BEGIN
         'ALTER TABLE %s ADD CONSTRAINT %I FOREIGN KEY (%I) REFERENCES %s (%I) ON DELETE %s NOT VALID',
         target, constraint_name, column_name, referenced, referenced_column, on_delete
     );
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', target) INTO has_rows;
-    IF NOT has_rows THEN
-        EXECUTE format('ALTER TABLE %s VALIDATE CONSTRAINT %I', target, constraint_name);
-    END IF;
+    PERFORM alerts_validate_if_empty(target, constraint_name);
 END
 $$;
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from alerts.channel_config import OUTBOX_SENDER
 from alerts.channels.base import Channel
@@ -41,34 +41,22 @@ def _smtp(settings: Settings, channel: str) -> Channel:
 
 def _brevo(settings: Settings, channel: str) -> Channel:
     config = settings.channels
-    return BrevoChannel(
-        _set(config.brevo_api_key, "BREVO_API_KEY"),
-        _set(config.email_from, "EMAIL_FROM"),
-        config.brevo_api_base,
-        timeout=settings.provider_timeout_seconds,
-        connections=settings.send_workers,
-    )
+    key = _set(config.brevo_api_key, "BREVO_API_KEY")
+    sender = _set(config.email_from, "EMAIL_FROM")
+    return BrevoChannel(key, sender, config.brevo_api_base, **_http_options(settings))
 
 
 def _resend(settings: Settings, channel: str) -> Channel:
     config = settings.channels
-    return ResendChannel(
-        _set(config.resend_api_key, "RESEND_API_KEY"),
-        _set(config.email_from, "EMAIL_FROM"),
-        config.resend_api_base,
-        timeout=settings.provider_timeout_seconds,
-        connections=settings.send_workers,
-    )
+    key = _set(config.resend_api_key, "RESEND_API_KEY")
+    sender = _set(config.email_from, "EMAIL_FROM")
+    return ResendChannel(key, sender, config.resend_api_base, **_http_options(settings))
 
 
 def _telegram(settings: Settings, channel: str) -> Channel:
     config = settings.channels
-    return TelegramChannel(
-        _set(config.telegram_bot_token, "TELEGRAM_BOT_TOKEN"),
-        config.telegram_api_base,
-        timeout=settings.provider_timeout_seconds,
-        connections=settings.send_workers,
-    )
+    token = _set(config.telegram_bot_token, "TELEGRAM_BOT_TOKEN")
+    return TelegramChannel(token, config.telegram_api_base, **_http_options(settings))
 
 
 def _twilio(settings: Settings, channel: str) -> Channel:
@@ -78,9 +66,17 @@ def _twilio(settings: Settings, channel: str) -> Channel:
         _set(config.twilio_auth_token, "TWILIO_AUTH_TOKEN"),
         _set(config.twilio_phone_number, "TWILIO_PHONE_NUMBER"),
         config.twilio_api_base,
-        timeout=settings.provider_timeout_seconds,
-        connections=settings.send_workers,
+        **_http_options(settings),
     )
+
+
+class _HttpOptions(TypedDict):
+    timeout: float
+    connections: int
+
+
+def _http_options(settings: Settings) -> _HttpOptions:
+    return {"timeout": settings.provider_timeout_seconds, "connections": settings.send_workers}
 
 
 def _outbox(settings: Settings, channel: str) -> Channel:

@@ -2,55 +2,36 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db, requeue
-from alerts.failures import FailureClass, codes_of
-from alerts.requeue import RetryRequest, parse_include
+from alerts.requeue import parse_include
 from tests.queue_rows import TABLES, Rows
+from tests.requeue_world import (
+    HOUR,
+    KINDS,
+    MAX_ATTEMPTS,
+    MICROSECOND,
+    NEVER,
+    TRANSIENT,
+    UNKNOWN,
+    outcome,
+    retry,
+)
 from tests.world import (
     NOW,
     query,
-    settings_for,
     value,
 )
-
-HOUR = timedelta(hours=1)
-MICROSECOND = timedelta(microseconds=1)
-MAX_ATTEMPTS = 5
-TRANSIENT = codes_of(FailureClass.TRANSIENT)
-UNKNOWN = codes_of(FailureClass.UNKNOWN)
-NEVER = (*codes_of(FailureClass.RECIPIENT), *codes_of(FailureClass.PAYLOAD))
-KINDS = pytest.mark.parametrize("kind", list(TABLES))
-
-
-def retry(
-    conn: Connection,
-    kind: str = "deliveries",
-    *,
-    now: datetime = NOW,
-    environ: dict[str, str] | None = None,
-    **request: Any,
-) -> dict[str, Any]:
-    """One call in a transaction of its own."""
-    settings = settings_for("postgresql://unused", **(environ or {}))
-    with db.transaction(conn):
-        return requeue.retry_failed(
-            conn, settings, RetryRequest(kind, **request), now=now, token_key_id="0123abcd"
-        )
 
 
 @pytest.fixture
 def rows(conn: Connection) -> Rows:
     return Rows(conn)
-
-
-def outcome(answer: dict[str, Any]) -> tuple[int, int, dict[str, int]]:
-    return answer["eligible"], answer["requeued"], answer["excluded"]
 
 
 # Which rows

@@ -6,7 +6,6 @@ import json
 import random
 from collections import Counter
 from contextlib import closing
-from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg2
@@ -14,9 +13,18 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db, requeue, runner
-from alerts.failures import DeliveryError, FailureClass, FailureCode, codes_of
-from alerts.requeue import RetryRequest
+from alerts.failures import DeliveryError, FailureCode
 from tests.queue_rows import TABLES, Rows
+from tests.requeue_world import (
+    HOUR,
+    KINDS,
+    MAX_ATTEMPTS,
+    NEVER,
+    TRANSIENT,
+    UNKNOWN,
+    outcome,
+    retry,
+)
 from tests.web_support import ADMIN, PREFIX, app_for
 from tests.world import (
     NOW,
@@ -27,42 +35,13 @@ from tests.world import (
     all_channels,
     query,
     run,
-    settings_for,
     value,
 )
-
-HOUR = timedelta(hours=1)
-MICROSECOND = timedelta(microseconds=1)
-MAX_ATTEMPTS = 5
-TRANSIENT = codes_of(FailureClass.TRANSIENT)
-UNKNOWN = codes_of(FailureClass.UNKNOWN)
-NEVER = (*codes_of(FailureClass.RECIPIENT), *codes_of(FailureClass.PAYLOAD))
-KINDS = pytest.mark.parametrize("kind", list(TABLES))
-
-
-def retry(
-    conn: Connection,
-    kind: str = "deliveries",
-    *,
-    now: datetime = NOW,
-    environ: dict[str, str] | None = None,
-    **request: Any,
-) -> dict[str, Any]:
-    """One call in a transaction of its own."""
-    settings = settings_for("postgresql://unused", **(environ or {}))
-    with db.transaction(conn):
-        return requeue.retry_failed(
-            conn, settings, RetryRequest(kind, **request), now=now, token_key_id="0123abcd"
-        )
 
 
 @pytest.fixture
 def rows(conn: Connection) -> Rows:
     return Rows(conn)
-
-
-def outcome(answer: dict[str, Any]) -> tuple[int, int, dict[str, int]]:
-    return answer["eligible"], answer["requeued"], answer["excluded"]
 
 
 # Limit, order, locks
