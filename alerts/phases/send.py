@@ -93,9 +93,9 @@ class _Sender:
             # or they would all be sent again.
             if not self.context.conn.closed:
                 with suppress(Exception):
-                    self._wind_down(None)
+                    self._wind_down()
             raise
-        self._wind_down(stopped)
+        self._wind_down()
         return stopped
 
     def _send_until_done(self) -> str | None:
@@ -114,13 +114,15 @@ class _Sender:
                 if not self._sit_out_pause():
                     return "rate_limited" if self._pauses() else None
 
-    def _wind_down(self, stopped: str | None) -> None:
+    def _wind_down(self) -> None:
         """Give back what has not started, then wait for the calls under way."""
         for name in self.dispatcher.lanes:
             self._release(name)
-        if stopped == "signal":
-            self.dispatcher.give_up_calls(SIGNAL_GRACE_SECONDS)
+        patient = True
         while not self.dispatcher.idle:
+            if patient and self.context.stop.reason() == "signal":  # it may come only now
+                self.dispatcher.give_up_calls(SIGNAL_GRACE_SECONDS)
+                patient = False
             self._record(self.dispatcher.take_results(POLL_SECONDS))
             self._renew()
 
