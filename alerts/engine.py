@@ -26,6 +26,7 @@ from alerts.failures import PhaseFailed
 from alerts.locks import LockLost, PhaseLocks
 from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
+from alerts.phases.context import Progress, no_progress
 from alerts.redaction import describe_exception, redactor_for
 from alerts.run_record import RunItem, RunRecord
 from alerts.signals import LAST_RESORT_SECONDS
@@ -79,9 +80,10 @@ class RunReport:
 
 @dataclass
 class Hooks:
-    """What a caller may plug in: a listener, and channels or a stop of its own."""
+    """What a caller may plug in: listeners, and channels or a stop of its own."""
 
     on_phase: Callable[[RunItem], None] = lambda item: None
+    progress: Progress = no_progress
     channels: Mapping[str, Channel] | None = None
     stop: Stop = field(default_factory=Stop)
 
@@ -253,6 +255,7 @@ class _Run:
                 run_id=self.record.run_id,
                 phase=phase.letter,
             ),
+            progress=self.hooks.progress,
         )
         if not self.request.dry_run:
             return phase.run(context)

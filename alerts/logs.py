@@ -11,7 +11,7 @@ import logging
 import math
 import sys
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -61,6 +61,18 @@ def setup_logging(
     # What escapes every handler would be printed with its values: it is described as well.
     sys.excepthook = lambda _, error, __: _log_escaped(error)
     threading.excepthook = lambda escaped: _log_escaped(escaped.exc_value)
+
+
+def before_records(tell: Callable[[], None]) -> None:
+    """Call ``tell`` before each record of the last :func:`setup_logging` is written."""
+
+    def told(_: logging.LogRecord) -> bool:
+        tell()
+        return True
+
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, RedactingHandler):
+            handler.addFilter(told)
 
 
 def _log_escaped(error: BaseException | None) -> None:

@@ -1,9 +1,8 @@
-"""The command line: ``python -m alerts.runner``. It parses and prints, nothing more."""
+"""The command line: ``python -m alerts.runner``. It parses and dispatches, nothing more."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -18,17 +17,15 @@ import psycopg2
 from alerts import admin, db, github, history, phases, requeue
 from alerts.clock import Clock
 from alerts.config import ConfigError, Settings, require_database_url
+from alerts.console import Console, JsonConsole, PeopleConsole
 from alerts.engine import Hooks, RunReport, RunRequest, record_config_failure, run_engine
 from alerts.engine_observability import replay_file
 from alerts.env import parse_time
 from alerts.health import get_health
-from alerts.logs import bound, setup_logging
+from alerts.logs import before_records, bound, setup_logging
 from alerts.preflight import preflight
 from alerts.redaction import Redactor, describe_exception, redactor_for
-from alerts.run_record import RunItem
 from alerts.signals import watching
-
-PHASE_NAMES = {phase.letter: phase.name for phase in phases.PHASES}
 
 log = logging.getLogger("alerts.runner")
 
@@ -38,40 +35,47 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     environ = os.environ if environ is None else environ
     options = _parse(arguments)
     json_lines = options.log_json or environ.get("CI", "").strip().lower() in ("true", "1")
-    setup_logging(Redactor(), json_lines=json_lines)
+    _setup_logging(Redactor(), json_lines=json_lines)
+    console = JsonConsole() if json_lines else PeopleConsole(environ)
     if options.preflight:
         report = preflight(environ)
-        _print_json(report.as_json())
+        console.answer("preflight", report.as_json())
         return 1 if report.errors else 0
     try:
         settings = Settings.from_env(environ)
         require_database_url(settings)
     except ConfigError as error:
-        return _config_failure(error, options, environ, json_lines=json_lines)
-    setup_logging(redactor_for(settings), json_lines=json_lines)
+        return _config_failure(error, options, environ, console)
+    _setup_logging(redactor_for(settings), json_lines=json_lines)
     if options.phase:
-        return _run(settings, options, json_lines=json_lines)
-    return _answer(settings, options)
+        return _run(settings, options, console)
+    return _answer(settings, options, console)
+
+
+def _setup_logging(redactor: Redactor, *, json_lines: bool) -> None:
+    # What is logged at INFO, people are shown as tables.
+    level = logging.INFO if json_lines else logging.WARNING
+    setup_logging(redactor, json_lines=json_lines, level=level)
 
 
 # -- running phases ------------------------------------------------------------------------
 
 
-def _run(settings: Settings, options: argparse.Namespace, *, json_lines: bool) -> int:
+def _run(settings: Settings, options: argparse.Namespace, console: Console) -> int:
     if settings.enabled_unclear:
         log.warning("ALERTS_V2_ENABLED is neither yes nor no: the engine stays off")
-    hooks = Hooks(on_phase=_print_phase_json if json_lines else _print_phase)
+    hooks = Hooks(on_phase=console.phase, progress=console.progress)
+    before_records(console.clear_progress)
     with watching(hooks.stop):
         report = run_engine(settings, _request(options), hooks)
-        return _finish(settings, report, json_lines=json_lines)
+        return _finish(settings, report, console)
 
 
 def _config_failure(
     error: ConfigError,
     options: argparse.Namespace,
     environ: Mapping[str, str],
-    *,
-    json_lines: bool,
+    console: Console,
 ) -> int:
     """Say what is wrong, and record the run as failed where the database can be reached."""
     for problem in error.problems:
@@ -82,10 +86,10 @@ def _config_failure(
     settings = Settings.from_env({name: environ.get(name, "") for name in known})
     if settings.database_url is None:
         return 1
-    setup_logging(redactor_for(settings), json_lines=json_lines)
+    _setup_logging(redactor_for(settings), json_lines=isinstance(console, JsonConsole))
     names = ", ".join(sorted({problem.variable for problem in error.problems}))
     report = record_config_failure(settings, _request(options), f"configuration error: {names}")
-    return _finish(settings, report, json_lines=json_lines)
+    return _finish(settings, report, console)
 
 
 def _request(options: argparse.Namespace) -> RunRequest:
@@ -99,32 +103,11 @@ def _request(options: argparse.Namespace) -> RunRequest:
     )
 
 
-def _finish(settings: Settings, report: RunReport, *, json_lines: bool) -> int:
-    record = report.record
-    if json_lines:
-        _print_line(
-            {
-                "event": "run_finished",
-                "run_id": record.run_id,
-                "status": record.status,
-                "duration_ms": record.duration_ms,
-                "dry_run": record.dry_run,
-                "phases": [
-                    {"phase": i.phase, "status": i.status, "duration_ms": i.duration_ms}
-                    for i in record.items
-                ],
-                "recorded": report.recorded,
-                "error_summary": record.error_summary,
-            }
-        )
-    else:
-        dry = " (dry run: nothing was changed)" if record.dry_run else ""
-        print(f"run {record.run_id}: {record.status} in {record.duration_ms} ms{dry}")
-        if record.error_summary:
-            print(f"  {record.error_summary}")
+def _finish(settings: Settings, report: RunReport, console: Console) -> int:
+    console.run(report.record, recorded=report.recorded)
     if settings.github.actions:
         _tell_github(settings, report)
-    return 1 if record.status == "failed" else 0
+    return 1 if report.record.status == "failed" else 0
 
 
 def _tell_github(settings: Settings, report: RunReport) -> None:
@@ -154,55 +137,22 @@ def _oldest_minutes(settings: Settings) -> dict[str, Any]:
     return {name: (health or {}).get(key) for name, key in found.items()}
 
 
-def _print_phase_json(item: RunItem) -> None:
-    _print_line(
-        {
-            "event": "phase_finished",
-            "phase": item.phase,
-            "status": item.status,
-            "duration_ms": item.duration_ms,
-            "counts": item.counts,
-            "error_summary": item.error_summary,
-        }
-    )
-
-
-def _print_phase(item: RunItem) -> None:
-    print(f"{item.phase}  {PHASE_NAMES[item.phase]:<16} {item.status:<8} {item.duration_ms:>7} ms")
-    for name, value in _flat(item.counts):
-        if value:
-            print(f"     {name:<40} {value:>8}")
-    if item.error_summary:
-        print(f"     {item.error_summary}")
-    sys.stdout.flush()
-
-
-def _flat(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in counts.items():
-        if isinstance(value, Mapping):
-            found.extend(_flat(value, f"{prefix}{name}."))
-        else:
-            found.append((prefix + name, value))
-    return found
-
-
 # -- the admin endpoints without the server --------------------------------------------------
 
 
-def _answer(settings: Settings, options: argparse.Namespace) -> int:
+def _answer(settings: Settings, options: argparse.Namespace, console: Console) -> int:
     now = Clock(options.now or settings.clock).now()
     ask: admin.Question
     if options.health:
-        ask = lambda conn: get_health(conn, settings, now)  # noqa: E731
+        view, ask = "health", lambda conn: get_health(conn, settings, now)
     elif options.runs:
-        ask = lambda conn: history.list_runs(conn, limit=options.limit or 50)  # noqa: E731
+        view, ask = "runs", lambda conn: history.list_runs(conn, limit=options.limit or 50)
     elif options.run is not None:
-        ask = lambda conn: history.get_run(conn, options.run)  # noqa: E731
+        view, ask = "run", lambda conn: history.get_run(conn, options.run)
     elif options.replay_spool is not None:
-        ask = lambda conn: replay_file(conn, bound(log), options.replay_spool)  # noqa: E731
+        view, ask = "replay_spool", lambda conn: replay_file(conn, bound(log), options.replay_spool)
     else:
-        ask = lambda conn: _retry(conn, settings, options, now)  # noqa: E731
+        view, ask = "retry_failed", lambda conn: _retry(conn, settings, options, now)
     try:
         if options.replay_spool is not None:  # each record stands alone: no transaction
             answer = admin.ask_directly(settings, ask)
@@ -218,7 +168,7 @@ def _answer(settings: Settings, options: argparse.Namespace) -> int:
     if answer is None:
         log.error("no run has this id")
         return 1
-    _print_json(answer)
+    console.answer(view, answer)
     return 0
 
 
@@ -233,14 +183,6 @@ def _retry(
         dry_run=options.dry_run,
     )
     return requeue.retry_failed(conn, settings, request, now=now, token_key_id="cli")  # noqa: S106
-
-
-def _print_json(answer: Mapping[str, Any]) -> None:
-    print(json.dumps(answer, indent=2, ensure_ascii=False))
-
-
-def _print_line(line: Mapping[str, Any]) -> None:
-    print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 # -- parsing ---------------------------------------------------------------------------------

@@ -16,6 +16,12 @@ from alerts.clock import Clock
 from alerts.config import Settings
 
 Counts = dict[str, object]
+# What is being done, how much of it is done, and of how much where that is known.
+Progress = Callable[[str, int, int | None], None]
+
+
+def no_progress(name: str, done: int, total: int | None) -> None:
+    """For whom nobody watches."""
 
 
 @dataclass
@@ -54,6 +60,7 @@ class PhaseContext:
 
     ``ensure_lock`` raises :class:`alerts.locks.LockLost`; a phase calls it before each batch.
     ``channels`` are the configured ones (in a dry run: stand-ins that only count).
+    A phase calls ``progress`` after each batch, whatever its size; it must cost nothing.
     """
 
     conn: db.Connection
@@ -68,3 +75,4 @@ class PhaseContext:
     channels: Mapping[str, Channel]
     log: logging.LoggerAdapter[logging.Logger]
     random: Callable[[], float] = random.random
+    progress: Progress = no_progress

@@ -250,6 +250,7 @@ def run(context: PhaseContext) -> Counts:
         if stopped:
             break
         tally["events_processed"] += 1
+        context.progress("events", tally["events_processed"], len(pending["event_ids"]))
     tally["events_expired"] = pending["expired"]
     counts = _counts(tally, allowlist_active=context.settings.allowlist is not None)
     if stopped:
@@ -262,7 +263,7 @@ def _fan_out_event(
 ) -> str | None:
     """All ranges of one event; the reason to stop when there was one between two ranges."""
     allowlist = context.settings.allowlist
-    after_user_id = 0
+    after_user_id = seen = 0
     while True:
         reason = context.stop.reason()
         if reason:
@@ -284,6 +285,8 @@ def _fan_out_event(
         tally.update(row)
         if users < USERS_PER_RANGE:
             return None
+        seen += users
+        context.progress("users", seen, None)
 
 
 def _counts(tally: Counter[str], *, allowlist_active: bool) -> Counts:

@@ -63,6 +63,7 @@ class _Sender:
         self.cap_left = settings.max_send_per_run
         self.exhausted: dict[str, float] = {}  # channels with nothing due, and when that was seen
         self.renewed_at = time.monotonic()
+        self.given = self.answered = 0  # messages the workers got, and those they are done with
 
     def run(self) -> Counts:
         """The phase; see the module's function."""
@@ -232,6 +233,7 @@ class _Sender:
         ready = [claim for claim in claimed if claim.destination]
         for name, rows in Counter(claim.channel for claim in ready).items():
             self.paces[name].claimed(rows)
+        self.given += len(ready)
         renderers = self.contents.renderers(ready)
         self.dispatcher.add(
             Job(claim, render) for claim, render in zip(ready, renderers, strict=True)
@@ -257,8 +259,17 @@ class _Sender:
                 outcomes.append(self.ledger.failure(claim, error))
         self._store(outcomes)
         self.dispatcher.recorded(len(results))
+        self._show_progress(len(results))
         for name in {*self.held, *self._pauses()}:
             self._release(name)
+
+    def _show_progress(self, answered: int) -> None:
+        """How many messages are through; of how many once there is nothing more to claim."""
+        self.answered += answered
+        all_claimed = self.cap_left <= 0 or all(
+            name in self.exhausted or lane.held for name, lane in self.dispatcher.lanes.items()
+        )
+        self.context.progress("messages", self.answered, self.given if all_claimed else None)
 
     def _note_held(self, channel: str, error: DeliveryError) -> None:
         if channel not in self.held:
@@ -272,6 +283,7 @@ class _Sender:
         if jobs:
             self.exhausted.pop(channel, None)  # they are due again
         self.paces[channel].sent(len(jobs))
+        self.given -= len(jobs)
         self._store(released(job.claim) for job in jobs)
 
     def _store(self, outcomes: Iterable[Outcome]) -> None:

@@ -15,13 +15,13 @@ LAYERS = (
     ("alerts.runner", "app"),
     (
         "alerts.engine", "alerts.history", "alerts.health", "alerts.requeue", "alerts.preflight",
-        "alerts.events", "alerts.github", "alerts.admin",
+        "alerts.events", "alerts.github", "alerts.admin", "alerts.console", "alerts.console_tables",
     ),
     ("alerts.phases", "alerts.signals"),
     ("alerts.engine_observability", "alerts.locks", "alerts.migrations"),
     (
         "alerts.channels", "alerts.messages", "alerts.logs", "alerts.retry", "alerts.redaction",
-        "alerts.counts", "alerts.spool",
+        "alerts.counts", "alerts.spool", "alerts.console_text",
     ),
     (
         "alerts.db", "alerts.failures", "alerts.config", "alerts.env", "alerts.channel_config",

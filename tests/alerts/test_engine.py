@@ -256,7 +256,7 @@ def test_connection_lost_while_sending_fails_the_phase_and_leaves_claims_to_resc
 # -- several runners -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("round_", range(5))
+@pytest.mark.parametrize("round_", range(20))
 def test_two_runners_at_once_send_each_message_once(
     conn: Connection, database_url: str, tmp_path: Path, round_: int
 ) -> None:

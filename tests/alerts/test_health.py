@@ -251,6 +251,7 @@ def test_the_command_line_gives_the_endpoints_json(
 ) -> None:
     add_delivery(conn, add_user(conn), add_alert(conn), created_at=NOW - 5 * MINUTE)
     capsys.readouterr()
-    code = runner.main(["--health", "--now", NOW.isoformat()], {"DATABASE_URL": database_url})
+    arguments = ["--health", "--now", NOW.isoformat(), "--log-json"]
+    code = runner.main(arguments, {"DATABASE_URL": database_url})
     assert code == 0
     assert json.loads(capsys.readouterr().out) == health_of(conn)

@@ -69,7 +69,7 @@ def command(
 ) -> tuple[int, str]:
     """Exit code and standard output of the command."""
     capsys.readouterr()
-    code = runner.main(list(arguments), {"DATABASE_URL": database_url})
+    code = runner.main([*arguments, "--log-json"], {"DATABASE_URL": database_url})
     return code, capsys.readouterr().out
 
 

@@ -251,7 +251,8 @@ def test_a_pooler_is_told_and_runs_are_refused_there(
     assert runner.main(["--phase", "all"], {"DATABASE_URL": pooled_url}) == 1
     assert query(conn, "SELECT count(*) FROM alert_events") == [{"count": 0}]
     capsys.readouterr()
-    assert runner.main(["--health"], {"DATABASE_URL": pooled_url}) == 0  # reads work through it
+    # Reads work through it.
+    assert runner.main(["--health", "--log-json"], {"DATABASE_URL": pooled_url}) == 0
     assert json.loads(capsys.readouterr().out)["status"]
 
 
@@ -260,7 +261,7 @@ def test_a_pooler_is_told_and_runs_are_refused_there(
 
 def run_preflight(**environ: str) -> tuple[int, dict[str, Any], str]:
     ended = subprocess.run(
-        [sys.executable, "-m", "alerts.runner", "--preflight"],
+        [sys.executable, "-m", "alerts.runner", "--preflight", "--log-json"],
         cwd=CHECKOUT,
         env={"PATH": os.environ["PATH"], **environ},
         capture_output=True,

@@ -229,7 +229,7 @@ def test_the_command_line_gives_the_endpoints_json(
     for columns in ({}, {"attempts": 9}, {"failure_code": "recipient_blocked"}, {}):
         rows.add(**columns)
     options = ["--since-hours", "48", "--limit", "1", "--include", "exhausted"]
-    arguments = ["--retry-failed", kind, "--now", NOW.isoformat(), *options]
+    arguments = ["--retry-failed", kind, "--now", NOW.isoformat(), "--log-json", *options]
     params = f"kind={kind}&since_hours=48&limit=1&include=exhausted"
     client = app_for(database_url).test_client()
 

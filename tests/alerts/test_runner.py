@@ -163,7 +163,7 @@ def test_commands_print_what_the_endpoints_answer(
         (("--run", run_id), f"/runs/{run_id}"),
         (("--health",), "/health"),
     ):
-        done = runner(*arguments, ALERTS_CLOCK=NOW.isoformat())
+        done = runner(*arguments, "--log-json", ALERTS_CLOCK=NOW.isoformat())
         assert done.returncode == 0
         answer = client.get(
             f"/internal/alerts/engine{path}", headers={"x-internal-token": TOKEN}
@@ -187,11 +187,11 @@ def test_failures_are_queued_again_from_the_command_line(conn: Connection, runne
         conn, user, add_alert(conn), status="failed", failure_code="recipient_invalid"
     )
     row = add_delivery(conn, user, add_alert(conn), status="failed", attempts=1)
-    dry = runner("--retry-failed", "deliveries", "--dry-run", *AT_NOW)
+    dry = runner("--retry-failed", "deliveries", "--dry-run", "--log-json", *AT_NOW)
     answer = json.loads(dry.stdout)
     assert (answer["eligible"], answer["requeued"], answer["action_id"]) == (1, 1, None)
     assert delivery(conn, row)["status"] == "failed"
-    done = json.loads(runner("--retry-failed", "deliveries", *AT_NOW).stdout)
+    done = json.loads(runner("--retry-failed", "deliveries", "--log-json", *AT_NOW).stdout)
     assert (done["requeued"], done["excluded"]) == (1, {"recipient_invalid": 1})
     assert delivery(conn, row)["status"] == "queued"
     assert delivery(conn, kept)["status"] == "failed"

@@ -1,0 +1,146 @@
+"""Text for a terminal: harmless, of a known width, and laid out in columns."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NARROWEST = 40  # columns; below that nothing can be laid out
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+_COLOURS = {
+    "success": "green", "ok": "green", "failed": "red", "failing": "red", "error": "red",
+    "skipped": "yellow", "running": "yellow", "stale": "yellow", "degraded": "yellow",
+    "warning": "yellow",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Style:
+    """How wide the paper is, and whether it takes colour."""
+
+    width: int = 80
+    colour: bool = False
+
+    def paint(self, text: str, name: str) -> str:
+        """``text`` in a colour or weight, or as it is."""
+        return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and text else text
+
+    def status(self, text: str) -> str:
+        """``text`` in the colour of the status that it names (spaces around it do not count)."""
+        return self.like(text, text.strip())
+
+    def like(self, text: str, status: str) -> str:
+        """``text`` in the colour of ``status``."""
+        name = _COLOURS.get(status)
+        return self.paint(text, name) if name else text
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table; ``status`` colours its cells by what they say."""
+
+    heading: str
+    right: bool = False
+    status: bool = False
+
+
+def clean(value: object) -> str:
+    """One harmless line: control and format characters (escape codes, line breaks, reversed
+    writing) become spaces, and runs of spaces one."""
+    text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(value))
+    return " ".join(text.split())
+
+
+def width_of(text: str) -> int:
+    """Columns that a clean text takes."""
+    return sum(map(_width, text))
+
+
+def clip(text: str, width: int) -> str:
+    """The clean text in at most ``width`` columns, with dots where something is missing."""
+    return text if width_of(text) <= width else _head(text, max(width - 3, 0)) + "..."[:width]
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """The text filled up with spaces."""
+    fill = " " * (width - width_of(text))
+    return fill + text if right else text + fill
+
+
+def wrap(value: object, width: int, indent: int = 0) -> list[str]:
+    """A text in lines of at most ``width`` columns, each indented; long words are broken."""
+    room = max(width - indent, 1)
+    lines: list[str] = []
+    line = ""
+    for word in clean(value).split(" "):
+        rest = word
+        if line and width_of(line) + 1 + width_of(rest) <= room:
+            line = f"{line} {rest}"
+            continue
+        if line:
+            lines.append(line)
+        while width_of(rest) > room:
+            head = _head(rest, room) or rest[0]  # a wide character in one column still goes on
+            lines.append(head)
+            rest = rest[len(head) :]
+        line = rest
+    return [" " * indent + part for part in (*lines, line) if part]
+
+
+def table(
+    style: Style,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[object]],
+    below: Sequence[Sequence[str]] = (),
+    indent: int = 0,
+) -> list[str]:
+    """Lines of a table with its headings; ``below`` holds further lines for each row.
+
+    Where the whole does not fit, columns move together, and what still does not fit is cut.
+    """
+    cells = [[clean(cell) for cell in row] for row in rows]
+    widths = [
+        max(width_of(column.heading), *(width_of(row[n]) for row in cells), 0)
+        for n, column in enumerate(columns)
+    ]
+    room = style.width - indent
+    gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= room else 1
+    _narrow(widths, room - gap * (len(widths) - 1))
+    heading = _row(Style(), columns, [c.heading for c in columns], widths, gap)
+    lines = [" " * indent + style.paint(heading.rstrip(), "bold")]
+    for n, row in enumerate(cells):
+        lines.append(" " * indent + _row(style, columns, row, widths, gap).rstrip())
+        lines += below[n] if below else ()
+    return lines
+
+
+def _row(
+    style: Style, columns: Sequence[Column], row: Sequence[str], widths: Sequence[int], gap: int
+) -> str:
+    found = []
+    for column, cell, width in zip(columns, row, widths, strict=True):
+        text = pad(clip(cell, width), width, right=column.right)
+        found.append(style.status(text) if column.status else text)
+    return (" " * gap).join(found)
+
+
+def _narrow(widths: list[int], room: int) -> None:
+    """Take columns from the widest until all fit."""
+    while sum(widths) > room and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+
+
+def _head(text: str, width: int) -> str:
+    used = 0
+    for n, char in enumerate(text):
+        used += _width(char)
+        if used > width:
+            return text[:n]
+    return text
+
+
+def _width(char: str) -> int:
+    if unicodedata.category(char) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
