@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
-from alerts import console_tables
+from alerts import console_runs, console_tables
 from alerts.console_text import NARROWEST, Style, clip
 from alerts.run_record import RunItem, RunRecord
 
@@ -100,12 +100,12 @@ class PeopleConsole:
     def phase(self, item: RunItem) -> None:
         """A phase has ended."""
         self._progress.phase_ended()
-        self._print(console_tables.phase(self._style, vars(item)))
+        self._print(console_runs.phase(self._style, vars(item)))
 
     def run(self, record: RunRecord, *, recorded: bool) -> None:
         """The run has ended."""
         self._progress.clear()
-        self._print(console_tables.run_end(self._style, vars(record), recorded=recorded))
+        self._print(console_runs.run_end(self._style, vars(record), recorded=recorded))
 
     def answer(self, view: str, answer: Mapping[str, Any]) -> None:
         """The answer as a table."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 NARROWEST = 40  # columns; below that nothing can be laid out
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
@@ -35,6 +36,10 @@ class Style:
         name = _COLOURS.get(status)
         return self.paint(text, name) if name else text
 
+    def lines(self, lines: Sequence[str], status: str) -> list[str]:
+        """Each line in the colour of ``status``, so that a part of them is shown right too."""
+        return [self.like(line, status) for line in lines]
+
 
 @dataclass(frozen=True)
 class Column:
@@ -62,6 +67,22 @@ def clip(text: str, width: int) -> str:
     return text if width_of(text) <= width else _head(text, max(width - 3, 0)) + "..."[:width]
 
 
+def moment(text: str, *, short: bool = False) -> str:
+    """An ISO time of an answer, to the minute; ``short`` leaves out the year."""
+    return datetime.fromisoformat(text).strftime("%m-%d %H:%M" if short else "%Y-%m-%d %H:%M")
+
+
+def duration(milliseconds: int | None) -> str:
+    """Seconds, or minutes and hours where they are many."""
+    if milliseconds is None:
+        return "-"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.2f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"
+
+
 def pad(text: str, width: int, *, right: bool = False) -> str:
     """The text filled up with spaces."""
     fill = " " * (width - width_of(text))
@@ -86,6 +107,17 @@ def wrap(value: object, width: int, indent: int = 0) -> list[str]:
             rest = rest[len(head) :]
         line = rest
     return [" " * indent + part for part in (*lines, line) if part]
+
+
+def facts(style: Style, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Names and what they are, beneath each other; in colour where a status comes first."""
+    indent = max(width_of(name) for name, _ in pairs) + 2
+    lines: list[str] = []
+    for name, value in pairs:
+        first, *more = wrap(value, style.width, indent) or [""]
+        parts = style.lines([first[indent:], *more], value.partition(",")[0])
+        lines += [pad(name, indent) + parts[0], *parts[1:]]
+    return lines
 
 
 def table(
