@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,6 +218,12 @@ def test_retry_says_what_was_left_out() -> None:
 )
 def test_durations(milliseconds: int | None, shown: str) -> None:
     assert duration(milliseconds) == shown
+
+
+def test_the_documents_show_the_table_of_the_answer_that_they_show() -> None:
+    text = (Path(__file__).resolve().parents[2] / "replit.md").read_text()
+    answer = json.loads(text.split("`GET /health`\n```json\n")[1].split("\n```")[0])
+    assert "\n".join(health(PHONE, answer)) in text
 
 
 # -- hostile texts ---------------------------------------------------------------------------
