@@ -108,7 +108,10 @@ class PeopleConsole:
         self._print(console_runs.run_end(self._style, vars(record), recorded=recorded))
 
     def answer(self, view: str, answer: Mapping[str, Any]) -> None:
-        """The answer as a table."""
+        """The answer as a table; as it is where a program reads, which no option has to say."""
+        if not sys.stdout.isatty():
+            JsonConsole().answer(view, answer)
+            return
         self._print(console_tables.VIEWS[view](self._style, answer))
 
     def _print(self, lines: list[str]) -> None:
