@@ -78,7 +78,10 @@ def _config_failure(
         log.error("%s", problem.message)
     if not options.phase:
         return 1
-    known = ("DATABASE_URL", *(name for name in environ if name.startswith("GITHUB_")))
+    known = {"DATABASE_URL", "ALERTS_EXPECTED_INTERVAL_MINUTES"} - {
+        problem.variable for problem in error.problems
+    }
+    known.update(name for name in environ if name.startswith("GITHUB_"))
     settings = Settings.from_env({name: environ.get(name, "") for name in known})
     if settings.database_url is None:
         return 1
