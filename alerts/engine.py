@@ -120,6 +120,7 @@ class _Run:
             dry_run=request.dry_run,
             git_sha=github.sha,
             ci_run_url=github.run_url,
+            interval_minutes=settings.expected_interval_minutes,
         )
         self.log = bound(logging.getLogger("alerts.engine"), run_id=self.record.run_id)
         self.redactor = redactor_for(settings)

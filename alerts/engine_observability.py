@@ -21,6 +21,7 @@ import psycopg2
 
 from alerts import db, spool
 from alerts.run_record import STALE_SECONDS, RunRecord
+from alerts.schedule import SLOT_OF_RUN
 
 # What recording may cost a run in all, when the database does not answer.
 CLOSE_SECONDS = 5.0
@@ -53,17 +54,21 @@ FROM lost
 WHERE i.run_id = lost.run_id AND i.finished_at IS NULL
 """
 
-# A run that has ended stays ended, whatever arrives late.
-UPSERT_RUN = """
-WITH run AS (
+# A run that has ended stays ended, whatever arrives late. Its slot is found when its row is made,
+# and kept.
+UPSERT_RUN = f"""
+WITH slot AS MATERIALIZED ({SLOT_OF_RUN}),
+run AS (
     INSERT INTO alerts_engine_runs AS r (
         run_id, triggered_by, phase, started_at, finished_at, duration_ms, status, counts,
-        error_summary, git_sha, dry_run, ci_run_url, heartbeat_at
+        error_summary, git_sha, dry_run, ci_run_url, heartbeat_at, scheduled_for,
+        late_seconds
     )
     VALUES (
         %(run_id)s, %(triggered_by)s, %(phase)s, %(started_at)s, %(finished_at)s,
         %(duration_ms)s, %(status)s, %(counts)s, %(error_summary)s, %(git_sha)s, %(dry_run)s,
-        %(ci_run_url)s, clock_timestamp()
+        %(ci_run_url)s, clock_timestamp(), (SELECT scheduled_for FROM slot),
+        (SELECT floor(extract(epoch FROM %(started_at)s - scheduled_for)) FROM slot)
     )
     ON CONFLICT (run_id) DO UPDATE SET
         finished_at = excluded.finished_at,
@@ -92,7 +97,7 @@ ON CONFLICT (run_id, phase) DO UPDATE SET
     status = excluded.status,
     counts = excluded.counts,
     error_summary = excluded.error_summary
-"""
+"""  # noqa: S608  (composed of constants)
 
 
 def open_connection(database_url: str) -> db.Connection:

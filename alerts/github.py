@@ -5,7 +5,7 @@ Only codes, counts and times go there; the run's own texts are redacted before t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alerts import phases
@@ -80,6 +80,11 @@ def workflow_commands(record: RunRecord, *, recorded: bool) -> list[str]:
     return found
 
 
+def problem_commands(problems: Iterable[str]) -> list[str]:
+    """An error for each problem that keeps a run from even beginning."""
+    return [_command("error", problem) for problem in problems]
+
+
 def _command(level: str, text: str) -> str:
     # The escapes of GitHub's workflow commands: a line break would end the message.
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
@@ -101,4 +106,6 @@ def _seconds(milliseconds: int | None) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    # Markup of a message must neither end its cell nor become part of the page.
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
+    return " ".join(escaped.split())

@@ -11,6 +11,7 @@ from alerts.config import Settings
 from alerts.failures import FailureCode
 from alerts.history import iso
 from alerts.run_record import STALE_SECONDS
+from alerts.schedule import schedule_health
 
 CHANNELS = ("email", "telegram", "sms", "account")
 DIGEST_CHANNELS = ("email", "telegram")
@@ -184,6 +185,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "failures_24h": failures,
         "last_run": _last_run(runs["last_run"]),
         "last_success_minutes": _rounded(runs["last_success_minutes"]),
+        "schedule": schedule_health(conn, settings.expected_interval_minutes),
     }
 
 

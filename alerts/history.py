@@ -13,7 +13,8 @@ RUN_STATUSES = ("running", "success", "failed", "skipped")
 
 _COLUMNS = """
     run_id, triggered_by, phase, status, started_at, finished_at, duration_ms, counts,
-    error_summary, git_sha, created_at, dry_run, ci_run_url,
+    error_summary, git_sha, created_at, dry_run, ci_run_url, scheduled_for,
+    late_seconds,
     status = 'running'
     AND coalesce(heartbeat_at, started_at) < clock_timestamp() - %(stale)s * interval '1 second'
     AS stale

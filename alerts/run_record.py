@@ -43,6 +43,7 @@ class RunRecord:
     duration_ms: int | None = None
     error_summary: str | None = None
     items: tuple[RunItem, ...] = ()
+    interval_minutes: int = 10  # expected, by which a scheduled run finds its slot
 
     @property
     def counts(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | No
     if options.preflight:
         report = preflight(environ)
         console.answer("preflight", report.as_json())
+        _annotate(environ, (f"{e.message} {e.hint}" for e in report.errors))
         return 1 if report.errors else 0
     try:
         settings = Settings.from_env(environ)
@@ -82,9 +83,13 @@ def _config_failure(
         log.error("%s", problem.message)
     if not options.phase:
         return 1
-    known = ("DATABASE_URL", *(name for name in environ if name.startswith("GITHUB_")))
+    known = {"DATABASE_URL", "ALERTS_EXPECTED_INTERVAL_MINUTES"} - {
+        problem.variable for problem in error.problems
+    }
+    known.update(name for name in environ if name.startswith("GITHUB_"))
     settings = Settings.from_env({name: environ.get(name, "") for name in known})
     if settings.database_url is None:
+        _annotate(environ, (problem.message for problem in error.problems))
         return 1
     _setup_logging(redactor_for(settings), json_lines=isinstance(console, JsonConsole))
     names = ", ".join(sorted({problem.variable for problem in error.problems}))
@@ -125,6 +130,13 @@ def _tell_github(settings: Settings, report: RunReport) -> None:
             file.write(text)
     except OSError as error:
         log.warning("GITHUB_STEP_SUMMARY cannot be written", extra={"error": type(error).__name__})
+
+
+def _annotate(environ: Mapping[str, str], problems: Iterable[str]) -> None:
+    """On GitHub, say what keeps a run from beginning where a red job is looked at first."""
+    if Settings.from_env({"GITHUB_ACTIONS": environ.get("GITHUB_ACTIONS", "")}).github.actions:
+        for command in github.problem_commands(problems):
+            print(command, file=sys.stderr, flush=True)
 
 
 def _oldest_minutes(settings: Settings) -> dict[str, Any]:

@@ -26,7 +26,7 @@ LAYERS = (
     ),
     (
         "alerts.db", "alerts.failures", "alerts.config", "alerts.env", "alerts.channel_config",
-        "alerts.clock", "alerts.run_record",
+        "alerts.clock", "alerts.run_record", "alerts.schedule",
     ),
 )  # fmt: skip
 WEB = ("flask", "werkzeug", "gunicorn", "app")

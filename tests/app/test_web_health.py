@@ -28,6 +28,13 @@ def test_every_channel_and_key_is_there_with_zeros(admin: Admin) -> None:
         "failures_24h": [],
         "last_run": None,
         "last_success_minutes": None,
+        "schedule": {
+            "expected_interval_minutes": 10,
+            "last_scheduled_at": None,
+            "last_late_seconds": None,
+            "missed_slots_24h": 0,
+            "lost_runs_24h": 0,
+        },
     }
     assert list(health["deliveries_24h"]["email"]) == list(DELIVERY_ZEROS)
 

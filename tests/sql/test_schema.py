@@ -37,7 +37,8 @@ SCHEMA = {
     " claimed_until failed_at sent_at created_at",
     "user_alert_digest_items": "digest_id delivery_id",
     "alerts_engine_runs": "id run_id triggered_by phase started_at finished_at duration_ms status"
-    " counts error_summary git_sha created_at dry_run ci_run_url heartbeat_at",
+    " counts error_summary git_sha created_at dry_run ci_run_url heartbeat_at"
+    " scheduled_for late_seconds",
     "alerts_engine_run_items": "run_id phase started_at finished_at duration_ms status counts"
     " error_summary",
     "alerts_admin_actions": "id created_at action token_key_id parameters result",
