@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from urllib.parse import quote, quote_plus, urlsplit, urlunsplit
+from urllib.parse import quote, quote_plus, unquote, urlsplit, urlunsplit
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -22,7 +22,7 @@ from tests.world import NOW, add_alert, add_delivery, add_index, add_pref, add_u
 
 DATABASE_PASSWORD = "Kakapo db/pa?ss&wörd"
 ADMIN_TOKEN = "kookaburra-admin-token"
-MAIL_PASSWORD = "Kiwi mail/pass+wörd%"
+MAIL_PASSWORD = "Kiwi mail/pass+word%"
 SECRETS = (
     DATABASE_PASSWORD,
     ADMIN_TOKEN,
@@ -36,7 +36,7 @@ SECRETS = (
 EMAIL = "zebrafinch.jane@canary-mail.example"  # stands behind "<id>." in the table
 PHONE = "+31655501234"
 CHAT = "7700155522"
-HEADLINE = "Zanzibar's \"quetzal\" terminal halts"
+HEADLINE = 'Zanzibar\'s "quetzal" terminal halts'
 BODY = "Two ibis compressors & a toucan valve failed."
 PERSONAL = (EMAIL, PHONE, CHAT, HEADLINE, BODY)
 # Fragments that nothing but a canary holds: half of one is found as well.
@@ -122,8 +122,14 @@ def with_password(database_url: str, password: str = DATABASE_PASSWORD) -> str:
     parts = urlsplit(database_url)
     if parts.password:  # one that asks for its password gets the right one
         return database_url
-    place = f"{parts.username or 'postgres'}:{quote(password, safe='')}@{parts.netloc.rpartition('@')[2]}"
-    return urlunsplit(parts._replace(netloc=place))
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username or "postgres"
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def password_of(address: str) -> str:
+    """The password of an address, decoded."""
+    return unquote(urlsplit(address).password or DATABASE_PASSWORD)
 
 
 def canary_environ() -> dict[str, str]:
@@ -233,7 +239,7 @@ def watched(database_url: str, folder: Path) -> Watched:
     runner = Runner(with_password(database_url), folder)
     runner.environ["ALERTS_OUTBOX_DIR"] = str(folder / "outbox")
     # A test server that asks for its password: that one is searched for as well.
-    given = urlsplit(runner.environ["DATABASE_URL"]).password or DATABASE_PASSWORD
+    given = password_of(runner.environ["DATABASE_URL"])
     return Watched(runner, place, (*SECRETS, *PERSONAL, given))
 
 

@@ -136,17 +136,19 @@ def test_mail_replies_that_echo(
     )
 
 
-@pytest.mark.parametrize("reply", ["535 5.7.8", "454 4.7.0"])
-def test_refused_mail_login(
+@pytest.mark.parametrize("reply", ["", "535 5.7.8", "454 4.7.0", "530 5.7.0"])
+def test_refused_mail_login_that_echoes(
     conn: Connection, database_url: str, tmp_path: Path, reply: str
 ) -> None:
     canary_world(conn)
     password = quote(MAIL_PASSWORD, safe="")
+    login = base64.b64encode(f"\0{EMAIL}\0{MAIL_PASSWORD}".encode()).decode()
     with MailServer(login=True) as server:
-        if reply.startswith("454"):
-            server.fail("EHLO", f"454 4.7.0 {ALL}"[:500])
+        if reply:
+            server.fail("AUTH", f"{reply} {login} {encodings((MAIL_PASSWORD, EMAIL))}", times=9)
         done = watched(database_url, tmp_path).all_phases(
             EMAIL_PROVIDER="smtp", SMTP_URL=f"smtp://{EMAIL}:{password}@127.0.0.1:{server.port}"
         )
+        assert server.commands["AUTH"]
     assert "SMTP" in done.stderr
     assert_tables_clean(conn)
