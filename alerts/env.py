@@ -11,6 +11,12 @@ from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
+_HIDDEN = "a value that does not parse (not shown)"
+# Values of other variables are shown when they do not parse: not where a secret was put into
+# the wrong one. Credentials in addresses, queries, and long unbroken texts are taken for secrets.
+_SECRET_NAME = re.compile(r"_KEY$|_TOKEN$|^SMTP_URL$|^DATABASE_URL$")
+_PRIVATE = re.compile(r"[@?%=]|(?=[\d:_-]*[a-z])[\w:-]{24,}", re.IGNORECASE)
+
 
 class Secret:
     """A value that no repr, format or log shows; :meth:`reveal` gives it to a driver."""
@@ -121,9 +127,14 @@ class EnvReader:
         try:
             return parse(value)
         except ValueError:
-            got = "a value that does not parse (not shown)" if hide else repr(value[:80])
+            got = _HIDDEN if hide or self._private(value) else repr(value[:80])
             self.add_problem(name, f"got {got}; it takes {takes}")
             return default
+
+    def _private(self, value: str) -> bool:
+        """Whether the value of some variable could be, or hold, an address or a secret."""
+        secrets = (v.strip() for k, v in self._environ.items() if _SECRET_NAME.search(k))
+        return bool(_PRIVATE.search(value)) or any(s in value for s in secrets if s)
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number of the closed range."""

@@ -177,10 +177,15 @@ def _describe_database_error(error: psycopg2.Error) -> str:
     name = type(error).__name__
     if error.pgcode:
         name = f"{name} {error.pgcode}"
+    if _said_by_a_function(error):
+        # A trigger of the host may say anything about a row, also in the names it gives.
+        function = _FUNCTION.search((diag.context or "").partition("\n")[0])
+        return f"{name}: raised by function {function[1]}" if function else f"{name}: raised"
     if diag.message_primary:
         text = diag.message_primary
-        # Class 42 quotes names of tables and columns; the others may quote what a row held.
-        if not (error.pgcode or "").startswith("42"):
+        # Class 42 quotes names of tables and columns; the others may quote what a row held, and
+        # so does a statement that a function has put together.
+        if not (error.pgcode or "").startswith("42") or diag.context:
             text = _without_quoted(text)
     else:
         text = _connection_kind(error)
@@ -192,6 +197,21 @@ def _describe_database_error(error: psycopg2.Error) -> str:
     about = ", ".join(f"{kind} {value}" for kind, value in concerned.items() if value)
     text = f"{text} ({about})" if about else text
     return f"{name}: {text}" if text else name
+
+
+# The server's own code for RAISE and ASSERT; a RAISE may carry any SQLSTATE.
+_RAISERS = ("exec_stmt_raise", "exec_stmt_assert")
+# Classes that the server itself raises in the middle of a function.
+_SERVER_CLASSES = ("21", "22", "23", "25", "40", "42", "53", "54", "55", "57")
+_FUNCTION = re.compile(r"([\w.]+)\(")
+
+
+def _said_by_a_function(error: psycopg2.Error) -> bool:
+    """Whether the text of a server's error is the author's of some function, not the server's."""
+    if error.diag.source_function in _RAISERS:
+        return True
+    inside = error.diag.context is not None
+    return inside and (error.pgcode or "")[:2] not in _SERVER_CLASSES
 
 
 def _connection_kind(error: psycopg2.Error) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import os
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from alerts.config import Settings, require_database_url
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
 from app import errors, internal, public
 from app.database import Database
+
+ROUTE = "alerts.route"  # read by gunicorn.conf.py
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -31,6 +33,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(public.blueprint)
     errors.register(app)
     app.after_request(_never_cached)
+    app.after_request(_name_route)
     if not settings.internal_tokens:
         logging.getLogger("app").warning(
             "INTERNAL_RUNNER_TOKEN is not set: the admin endpoints answer 503"
@@ -40,4 +43,10 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 def _never_cached(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _name_route(response: Response) -> Response:
+    # For the access log: the address itself may hold anything that somebody put there.
+    request.environ[ROUTE] = request.url_rule.rule if request.url_rule else "(unknown)"
     return response

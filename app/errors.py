@@ -9,8 +9,6 @@ from flask import Flask, Response, jsonify
 from psycopg2 import errors as pg
 from werkzeug.exceptions import HTTPException
 
-from alerts.redaction import Redactor, describe_exception
-
 log = logging.getLogger("app.errors")
 
 
@@ -59,7 +57,7 @@ _SENTENCES = {
 
 
 def _database_error(error: psycopg2.Error) -> Response:
-    log.error("the database failed: %s", describe_exception(error, Redactor()))
+    log.error("the database failed: %s", error)  # described and scrubbed by the handler
     if isinstance(error, (pg.UndefinedTable, pg.UndefinedColumn)):
         text = "The database lacks tables of this version; run python scripts/migrate.py."
         return _answer(503, "migrations_pending", text)

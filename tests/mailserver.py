@@ -52,8 +52,9 @@ class MailServer:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def fail(self, command: str, reply: str, times: int = 1) -> None:
-        """Answer ``CONNECT``, ``EHLO``, ``MAIL``, ``RCPT``, ``DATA``, ``RSET`` or ``CONTENT``
-        (the end of a message) with a reply line, or ``close``, ``hang``, ``endless``, so often.
+        """Answer ``CONNECT``, ``EHLO``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``, ``RSET`` or
+        ``CONTENT`` (the end of a message) with a reply line, or ``close``, ``hang``,
+        ``endless``, so often.
         """
         self.faults[command] = (reply, times)
 
@@ -162,6 +163,10 @@ class _Protocol(SMTP):
     async def smtp_EHLO(self, hostname: str) -> None:
         if not await self._faulty("EHLO"):
             await super().smtp_EHLO(hostname)
+
+    async def smtp_AUTH(self, arg: str) -> None:
+        if not await self._faulty("AUTH"):
+            await super().smtp_AUTH(arg)
 
     async def smtp_MAIL(self, arg: str | None) -> None:
         if not await self._faulty("MAIL"):

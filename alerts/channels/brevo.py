@@ -57,7 +57,7 @@ class BrevoChannel:
         answer = self._api.post("/v3/smtp/email", self._body(message), headers)
         fields = answer.json()
         if answer.ok:
-            return message_id(fields.get("messageId"))
+            return message_id(fields.get("messageId"), message.destination, self._key.reveal())
         own_code = fields.get("code")
         if answer.status == 400 and own_code == "duplicate_parameter":
             return None  # the idempotency key is known: an earlier attempt was taken

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -30,7 +30,10 @@ BODY_MAX = 64 * 1024  # more of an answer than any provider gives to a sent mess
 # Servers close idle connections after five seconds at the shortest (Node's default). A request
 # that crosses with such a close has an unknown outcome, so a connection is given up before.
 IDLE_SECONDS = 4.0
-ERROR_CODE = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+# Words or a short number. Words and digits mixed, or many digits, may be an echo of what was sent:
+# a key, a phone number, a chat id.
+ERROR_CODE = re.compile(r"[A-Za-z_.-]{1,40}|[0-9]{1,6}")
+_PRIVATE_LENGTH_MIN = 6  # shorter ones stand in ordinary ids by chance
 _MESSAGE_ID = re.compile(r"[!-~]{1,200}")
 _HEADER_SECRET = re.compile(r"[!-~]+")
 
@@ -66,11 +69,18 @@ class Answer:
         return parsed if isinstance(parsed, dict) else {}
 
 
-def message_id(value: object) -> str | None:
-    """A provider's message id as text, or None where it is not one to store."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)[:200]
-    return value if isinstance(value, str) and _MESSAGE_ID.fullmatch(value) else None
+def message_id(value: object, *private: str) -> str | None:
+    """A provider's message id as text, or None where it is not one to store.
+
+    ``private``: what was sent with the request (destination, key) and must not come back as,
+    or inside of, an id.
+    """
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not _MESSAGE_ID.fullmatch(text):
+        return None
+    plain = unquote(text).lower()
+    sent = (part.strip("+").lower() for part in private if len(part) >= _PRIVATE_LENGTH_MIN)
+    return None if any(part in plain for part in sent) else text
 
 
 def error_code(value: object) -> str:

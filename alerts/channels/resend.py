@@ -59,7 +59,7 @@ class ResendChannel:
         answer = self._api.post("/emails", self._body(message), headers)
         fields = answer.json()
         if answer.ok:
-            return message_id(fields.get("id"))
+            return message_id(fields.get("id"), message.destination, self._key.reveal())
         own_code = fields.get("name")
         raise self._api.failure(answer, own_code, _code(answer, own_code))
 

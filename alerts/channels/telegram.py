@@ -56,7 +56,8 @@ class TelegramChannel:
         fields = answer.json()
         if answer.ok:
             result = fields.get("result")
-            return message_id(result.get("message_id")) if isinstance(result, dict) else None
+            given = result.get("message_id") if isinstance(result, dict) else None
+            return message_id(given, message.destination, self._token.reveal())
         raise self._failure(answer, fields)
 
     def close(self) -> None:

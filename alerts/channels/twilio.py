@@ -62,7 +62,7 @@ class TwilioChannel:
         answer = self._api.post(self._path, content, headers)
         fields = answer.json()
         if answer.ok:
-            return message_id(fields.get("sid"))
+            return message_id(fields.get("sid"), message.destination, self._token.reveal())
         own_code = fields.get("code")
         code = None
         if isinstance(own_code, int) and answer.status < 500:

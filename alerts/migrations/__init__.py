@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 import time
+from base64 import b64encode
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_INTRANS, connection, cursor, parse_dsn
@@ -229,9 +231,17 @@ def _connect(database_url: str) -> connection:
         return db.connect(database_url, application_name=APPLICATION_NAME)
     except psycopg2.Error as error:
         text = str(error).strip()
-        if password := parts.get("password"):
-            text = text.replace(password, "***")
+        if any(form in text for form in _forms(parts.get("password", ""))):
+            text = "the server's words are not shown, since they hold the password"
         raise MigrationError(
             f"cannot connect to the database: {text}\n"
             "Check the host, port, name and user in DATABASE_URL, and that the server is up."
         ) from None
+
+
+def _forms(password: str) -> tuple[str, ...]:
+    """How a server may repeat the password: as it is, URL-encoded, in base64."""
+    if not password:
+        return ()
+    encoded = b64encode(password.encode()).decode().rstrip("=")
+    return password, quote(password), quote(password, safe=""), encoded

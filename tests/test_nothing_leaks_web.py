@@ -1,0 +1,207 @@
+"""No secret and no person in an answer or a log of the web app, whatever is asked or goes wrong."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from alerts import db
+from tests.app.test_web_gunicorn import CHECKOUT, Served, command, free_port, serving
+from tests.leak_support import (
+    ADMIN_TOKEN,
+    CHAT,
+    DATABASE_PASSWORD,
+    EMAIL,
+    HEADLINE,
+    PERSONAL,
+    PHONE,
+    SECRETS,
+    assert_clean,
+    assert_tables_clean,
+    canary_environ,
+    canary_world,
+    encodings,
+    with_password,
+)
+from tests.providers import BOT_TOKEN
+from tests.test_nothing_leaks_database import ATTACKS, BAD_VALUES, attack
+from tests.web_support import PREFIX
+from tests.world import query
+
+PATHS = [
+    f"{PREFIX}/runs",
+    f"{PREFIX}/runs/some-id",
+    f"{PREFIX}/health",
+    f"{PREFIX}/retry_failed?kind=deliveries&include=exhausted,unknown,not_configured",
+    "/alerts/events/latest",
+]
+
+
+def ask(
+    served: Served, path: str, method: str = "", token: str = ADMIN_TOKEN, **headers: str
+) -> str:
+    """An answer as it came over the wire: status, headers and body."""
+    method = method or ("POST" if "retry_failed" in path else "GET")
+    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", "Content-Length: 0"]
+    lines += [f"x-internal-token: {token}"] if token else []
+    lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
+    with closing(socket.create_connection(("127.0.0.1", served.port), timeout=15)) as wire:
+        wire.sendall("\r\n".join([*lines, "", ""]).encode())
+        with wire.makefile("rb") as file:
+            return file.read().decode(errors="replace")
+
+
+def environ() -> dict[str, str]:
+    return canary_environ()
+
+
+def test_odd_requests(conn: Connection, database_url: str, tmp_path: Path) -> None:
+    canary_world(conn)
+    asked = [
+        "ODD",
+        *[
+            form
+            for canary in (EMAIL, PHONE, CHAT, HEADLINE, BOT_TOKEN, DATABASE_PASSWORD)
+            for form in (quote(canary, safe=""), base64.urlsafe_b64encode(canary.encode()).decode())
+        ],
+    ]
+    with serving(with_password(database_url), tmp_path / "log", **environ()) as served:
+        for value in asked:
+            for path in (
+                f"{PREFIX}/runs/{value}",
+                f"{PREFIX}/runs?before={value}",
+                f"{PREFIX}/runs?limit={value}",
+                f"{PREFIX}/runs?status={value}",
+                f"{PREFIX}/runs?odd={value}",
+                f"{PREFIX}/retry_failed?kind={value}",
+                f"{PREFIX}/retry_failed?kind=digests&include={value}",
+                f"/{value}",
+                f"/alerts/events/latest?limit={value}",
+                f"/healthz?{value}",
+            ):
+                answer = ask(served, path)
+                assert answer.startswith("HTTP/1.1 "), path
+                assert_clean(f"the answer to {path}", answer)
+            for answer in (
+                ask(served, f"{PREFIX}/runs", token=value),
+                ask(served, f"{PREFIX}/runs", token="", Authorization=f"Bearer {value}"),
+                ask(served, f"{PREFIX}/runs", token="", Cookie=value, Referer=value),
+            ):
+                assert answer.startswith("HTTP/1.1 401 ") or value == ADMIN_TOKEN
+                assert_clean("a refusal", answer)
+        # What is no HTTP at all, the token in it.
+        ask(served, "/healthz", X_Odd=f"{BOT_TOKEN}\0{EMAIL}")
+        ask(served, f"/{EMAIL} {BOT_TOKEN}")
+        ask(served, "/healthz", method=ADMIN_TOKEN)
+        ask(served, "/healthz", **{f"{ADMIN_TOKEN} {EMAIL}": "1"})
+        served.wait_for_log("GET /healthz")
+    assert_clean("the log", served.log.read_text(), (*SECRETS, *PERSONAL))
+    assert_tables_clean(conn)
+
+
+@pytest.mark.parametrize("kind", ["raised", "raised_as_denied", "integer", "unique"])
+def test_database_errors_that_quote_rows(
+    conn: Connection, database_url: str, tmp_path: Path, kind: str
+) -> None:
+    canary_world(conn)
+    attack(conn, ATTACKS[kind], [("alerts_admin_actions", "INSERT")])
+    # Reads fail as well: a view in the table's place calls the same function.
+    db.execute(
+        conn,
+        "CREATE FUNCTION attack_value() RETURNS bigint LANGUAGE plpgsql AS $$"
+        f" DECLARE said text := (SELECT v.said FROM attack_values AS v LIMIT 1);"
+        f" BEGIN {ATTACKS[kind]}; RETURN 1; END $$;"
+        "ALTER TABLE alerts_engine_runs RENAME TO runs_before;"
+        "CREATE VIEW alerts_engine_runs AS SELECT * FROM runs_before"
+        " UNION ALL SELECT (r).* FROM (SELECT jsonb_populate_record(NULL::runs_before,"
+        " jsonb_build_object('id', attack_value())) AS r) AS made",
+    )
+    with serving(with_password(database_url), tmp_path / "log", **environ()) as served:
+        answers = [ask(served, path) for path in PATHS]
+        assert sum(" 500 " in answer.splitlines()[0] for answer in answers) >= 3, answers
+        for path, answer in zip(PATHS, answers, strict=True):
+            latest = ("Zanzibar",) if path == "/alerts/events/latest" else ()
+            canaries = [c for c in (*SECRETS, *PERSONAL) if not (latest and c in PUBLIC)]
+            assert_clean(path, answer, canaries)
+    assert_clean("the log", served.log.read_text())
+    assert query(conn, "SELECT 1 FROM attack_values")
+
+
+PUBLIC = PERSONAL[3:]  # the texts of global alerts are for everyone
+
+
+def test_a_database_that_cannot_be_reached(tmp_path: Path) -> None:
+    address = f"postgresql://joe:{quote(DATABASE_PASSWORD, safe='')}@127.0.0.1:9/x"
+    for number, url in enumerate((address, f"{address}?nothing={EMAIL}", DATABASE_PASSWORD)):
+        with serving(url, tmp_path / str(number), **environ()) as served:
+            for path in (*PATHS, "/healthz"):
+                answer = ask(served, path)
+                assert answer.split()[1] in ("500", "503"), answer
+                assert_clean(path, answer)
+        assert_clean("the log", served.log.read_text())
+
+
+def test_a_configuration_that_does_not_parse() -> None:
+    started = [
+        subprocess.Popen(
+            command(free_port()),
+            cwd=CHECKOUT,
+            env={
+                "PATH": os.environ["PATH"],
+                "DATABASE_URL": f"postgresql://joe:{quote(DATABASE_PASSWORD)}@127.0.0.1:9/x",
+                **canary_environ(),
+                **variables,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for variables in BAD_VALUES[:8]
+    ]
+    for process in started:
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 1, output
+        assert_clean("gunicorn's output", output)
+
+
+def test_a_bug_in_the_app(database_url: str, tmp_path: Path) -> None:
+    program = f"""
+import sys
+import app.internal as module
+def fail(*args, **kwargs):
+    raise RuntimeError({encodings((*SECRETS[1:], EMAIL))!r}, args)
+module.get_health = fail
+from alerts.config import Settings
+import os
+from app import create_app
+client = create_app(Settings.from_env(os.environ)).test_client()
+answer = client.get({f"{PREFIX}/health"!r}, headers={{"x-internal-token": {ADMIN_TOKEN!r}}})
+print(answer.status_code, answer.get_data(as_text=True))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(CHECKOUT),
+            "DATABASE_URL": with_password(database_url),
+            **canary_environ(),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("500 "), done.stderr
+    assert "RuntimeError" in done.stderr
+    assert_clean("the answer", done.stdout)
+    assert_clean("the log", done.stderr)
