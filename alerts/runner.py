@@ -122,13 +122,13 @@ def _tell_github(settings: Settings, report: RunReport) -> None:
     path = settings.github.step_summary
     if path is None:
         return
-    text = github.summary(
-        report.record, recorded=report.recorded, oldest_minutes=_oldest_minutes(settings)
-    )
     try:
+        text = github.summary(
+            report.record, recorded=report.recorded, oldest_minutes=_oldest_minutes(settings)
+        )
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
-    except OSError as error:
+    except Exception as error:  # the run is over and recorded: no bug here may change its end
         log.warning("GITHUB_STEP_SUMMARY cannot be written", extra={"error": type(error).__name__})
 
 

@@ -45,6 +45,22 @@ def test_next_run_closes_a_silent_one_and_leaves_one_that_lives(
     assert found["alive"]["status"] == "running"
 
 
+def test_unfinished_phases_of_a_lost_run_are_closed_with_it(
+    conn: Connection, database_url: str
+) -> None:
+    """Phases are stored when they end; those of other writers may be open."""
+    add_silent_run(conn, "lost", 91)
+    db.execute(
+        conn,
+        "INSERT INTO alerts_engine_run_items (run_id, phase, started_at, status)"
+        " VALUES ('lost', 'a', now(), 'success')",
+    )
+    run(database_url, "a")
+    (item,) = query(conn, "SELECT * FROM alerts_engine_run_items WHERE run_id = 'lost'")
+    assert (item["status"], item["error_summary"]) == ("failed", "runner lost")
+    assert item["finished_at"] is not None
+
+
 def test_recording_survives_that_closing_fails(conn: Connection, database_url: str) -> None:
     """Another connection holds the silent run's row: the new run is recorded all the same."""
     add_silent_run(conn, "lost", 91)
@@ -113,3 +129,43 @@ def test_killed_run_is_finished_by_the_next_and_nothing_is_lost(
     assert rows[0]["status"] == "failed"
     assert rows[0]["error_summary"].startswith("runner lost")
     assert {row["status"] for row in rows[1:]} == {"success"}
+
+
+def test_killed_run_that_parks_leaves_at_most_its_workers_in_doubt(
+    conn: Connection, database_url: str, tmp_path: Path
+) -> None:
+    """Recorded one by one, and claimed only as many as there are workers."""
+    queue_instants(conn, 60, "telegram")
+    workers = 4
+    with HttpProvider() as provider:
+        provider.rule = lambda request: Fault("hang") if len(provider.accepted) >= 10 else None
+        environ = {
+            "ALERTS_SEND_WORKERS": str(workers),
+            "ALERTS_RECORD_BATCH": "1",
+            "ALERTS_ON_UNKNOWN_OUTCOME": "park",
+            "ALERTS_DELIVERY_MAX_AGE_HOURS": "0",
+            "TELEGRAM_BOT_TOKEN": BOT_TOKEN,
+            "TELEGRAM_API_BASE": provider.url,
+        }
+        runner = Runner(database_url, tmp_path)
+        command = [sys.executable, "-m", "alerts.runner", "--phase", "c", "--log-json"]
+        with subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**runner.environ, **environ},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            wait_until(lambda: statuses(conn).get("sent", 0) >= 8)
+            process.send_signal(signal.SIGKILL)
+        taken = len(provider.accepted)
+        in_doubt = statuses(conn)["sending"]
+        assert 0 < in_doubt <= workers
+        provider.rule = lambda request: None
+        db.execute(conn, "UPDATE user_alert_deliveries SET claimed_until = now() - interval '1 s'")
+        assert runner("--phase", "c", **environ).returncode == 0
+        found = statuses(conn)
+        assert found["failed"] == in_doubt  # parked, for someone to look at
+        assert found["sent"] + found["failed"] == 60
+        # Nobody got a message twice, and only those in doubt may have got none.
+        assert taken <= len(provider.accepted) <= 60
