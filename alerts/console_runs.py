@@ -25,6 +25,7 @@ _TRIGGERS = {"github_actions_schedule": "schedule", "github_actions_manual": "ma
 _RUN_EXTRAS = (("version", "git_sha"), ("on GitHub", "ci_run_url"))
 _WIDE = 106  # columns that a run takes with its id
 _COUNTS_INDENT = 4
+_LATE_SECONDS = 60  # less is the scheduler's everyday jitter
 
 # Counts in the order that tells the story, and in words; others follow under their names.
 _WORDS = {
@@ -136,7 +137,7 @@ def run(style: Style, answer: Mapping[str, Any]) -> list[str]:
     pairs = [
         ("run", clean(found["run_id"])),
         ("status", f"{status}, dry run" if found.get("dry_run") else status),
-        ("started", f"{moment(found['started_at'])} UTC by {_trigger(found)}"),
+        ("started", f"{moment(found['started_at'])} UTC by {_trigger(found)}{_late(found)}"),
         ("took", duration(found.get("duration_ms"))),
     ]
     pairs += [(name, clean(found[key])) for name, key in _RUN_EXTRAS if found.get(key)]
@@ -145,6 +146,12 @@ def run(style: Style, answer: Mapping[str, Any]) -> list[str]:
     for item in answer["items"]:
         lines += ["", *phase(style, item)]
     return lines
+
+
+def _late(run: Mapping[str, Any]) -> str:
+    """How late the schedule started the run, where that is worth a word."""
+    seconds = run.get("late_seconds") or 0
+    return f", {duration(seconds * 1000)} late" if seconds >= _LATE_SECONDS else ""
 
 
 def _counts(style: Style, item: Mapping[str, Any]) -> list[str]:
@@ -193,5 +200,7 @@ def _trigger(run: Mapping[str, Any]) -> str:
 
 def _why(style: Style, run: Mapping[str, Any]) -> list[str]:
     status = "stale" if run.get("stale") else clean(run["status"])
-    dry = ["  dry run"] if run.get("dry_run") else []
-    return dry + style.lines(wrap(run.get("error_summary") or "", style.width, 2), status)
+    told = ["  dry run"] if run.get("dry_run") else []
+    if late := _late(run):
+        told.append(f"  started{late.lstrip(',')}")
+    return told + style.lines(wrap(run.get("error_summary") or "", style.width, 2), status)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from alerts import console_runs
-from alerts.console_text import Column, Style, clean, facts, moment, table, wrap
+from alerts.console_text import Column, Style, clean, duration, facts, moment, table, wrap
 
 
 def health(style: Style, answer: Mapping[str, Any]) -> list[str]:
@@ -31,6 +31,15 @@ def health(style: Style, answer: Mapping[str, Any]) -> list[str]:
     if last:
         pairs.append(("last run", f"{clean(last['status'])}, {moment(last['started_at'])} UTC"))
         pairs.append(("", clean(last["run_id"])))
+    schedule = answer["schedule"]
+    if schedule["last_scheduled_at"]:
+        every = f"every {schedule['expected_interval_minutes']} min"
+        late = duration((schedule["last_late_seconds"] or 0) * 1000)
+        pairs += [
+            ("schedule", f"{every}, the last run started {late} late"),
+            ("missed slots, 24 h", f"{schedule['missed_slots_24h']} slot(s)"),
+            ("lost runs, 24 h", f"{schedule['lost_runs_24h']} run(s)"),
+        ]
     return [*lines, "", *facts(style, pairs)]
 
 

@@ -59,6 +59,13 @@ HEALTH: dict[str, Any] = {
     "oldest_queued_digest_minutes": None,
     "last_success_minutes": 4.2,
     "last_run": {name: RUN[name] for name in ("run_id", "status", "started_at")},
+    "schedule": {
+        "expected_interval_minutes": 10,
+        "last_scheduled_at": "2022-03-08T18:03:00+00:00",
+        "last_late_seconds": 200,
+        "missed_slots_24h": 4,
+        "lost_runs_24h": 2,
+    },
 }
 FINDING = {"id": "no_channel", "message": "No channel is configured.", "hint": "Set credentials."}
 PREFLIGHT: dict[str, Any] = {
@@ -344,3 +351,17 @@ def test_progress_that_nobody_reads_disturbs_nothing() -> None:
     clock.now = 5.0
     progress.show("events", 1, 2)
     progress.clear()
+
+
+def test_health_tells_a_dead_schedule_from_a_dying_runner() -> None:
+    shown = "\n".join(health(PHONE, HEALTH))
+    for words in ("every 10 min", "3m20s late", "missed slots, 24 h", "4 slot(s)", "2 run(s)"):
+        assert words in shown
+    never = HEALTH["schedule"] | {"last_scheduled_at": None}
+    assert "slot(s)" not in "\n".join(health(PHONE, HEALTH | {"schedule": never}))
+
+
+def test_late_run_says_so_and_jitter_does_not() -> None:
+    late = "\n".join(runs(PHONE, {"runs": [RUN | {"late_seconds": 400}]}))
+    assert "started 6m40s late" in late
+    assert "late" not in "\n".join(runs(PHONE, {"runs": [RUN | {"late_seconds": 9}]}))
