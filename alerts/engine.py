@@ -251,6 +251,7 @@ class _Run:
             stop=self.hooks.stop,
             ensure_lock=self.locks.ensure_held,
             channels=self.channels,
+            scrub=self.redactor.scrub,
             log=bound(
                 logging.getLogger(f"alerts.phases.{phase.letter}"),
                 run_id=self.record.run_id,

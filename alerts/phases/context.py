@@ -14,6 +14,7 @@ from alerts import db
 from alerts.channels.base import Channel
 from alerts.clock import Clock
 from alerts.config import Settings
+from alerts.redaction import Redactor
 
 Counts = dict[str, object]
 # What is being done, how much of it is done, and of how much where that is known.
@@ -75,4 +76,5 @@ class PhaseContext:
     channels: Mapping[str, Channel]
     log: logging.LoggerAdapter[logging.Logger]
     random: Callable[[], float] = random.random
+    scrub: Callable[[str], str] = Redactor().scrub  # the net below what adapters promise
     progress: Progress = no_progress

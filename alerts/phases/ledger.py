@@ -95,7 +95,7 @@ class Ledger:
             decision.status,
             1,
             failure_code=decision.failure_code.value,
-            last_error=f"{error.code.value}: {error.detail}",
+            last_error=context.scrub(f"{error.code.value}: {error.detail}"),
             next_retry_at=retry_at,
         )
 

@@ -19,7 +19,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db, migrations, preflight, runner
-from tests.pooler import Pooler
+from tests.pooler_double import Pooler
 from tests.web_support import CLOSED_PORT
 from tests.world import NOW, add_alert, add_delivery, add_user, query
 
