@@ -59,6 +59,20 @@ def test_dry_run_changes_no_row_and_counts_what_the_real_run_does(
     assert run_row(conn, dry)["counts"] == dry.record.counts
 
 
+def test_second_and_tenth_run_change_nothing_that_the_first_did(
+    conn: Connection, database_url: str, tmp_path: Path
+) -> None:
+    whole_world(conn)
+    settings = outbox_settings(database_url, tmp_path)
+    assert run_engine(settings, RunRequest(now=NOW)).status == "success"
+    after_the_first = everything(conn)
+    sent = sorted(path.name for path in (tmp_path / "outbox").iterdir())
+    for _ in range(9):
+        assert run_engine(settings, RunRequest(now=NOW)).status == "success"
+        assert everything(conn) == after_the_first
+    assert sorted(path.name for path in (tmp_path / "outbox").iterdir()) == sent
+
+
 def test_dry_run_ignores_rate_limits(conn: Connection, database_url: str, tmp_path: Path) -> None:
     queue_instants(conn, 50)
     settings = outbox_settings(database_url, tmp_path, ALERTS_RATE_LIMIT_EMAIL_PER_MINUTE="60")
