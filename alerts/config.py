@@ -25,6 +25,10 @@ from alerts.env import (
 
 __all__ = ["ConfigError", "GitHub", "Problem", "Secret", "Settings", "require_database_url"]
 
+DATABASE_URL_MISSING = (
+    "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
+    "postgresql://user:password@host:5432/name"
+)
 TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
 FALSE_WORDS = frozenset({"false", "0", "no", "off"})
 
@@ -153,15 +157,7 @@ class Settings:
 def require_database_url(settings: Settings) -> str:
     """The database's URL; raises :class:`ConfigError` naming DATABASE_URL when it is unset."""
     if settings.database_url is None:
-        raise ConfigError(
-            [
-                Problem(
-                    "DATABASE_URL",
-                    "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
-                    "postgresql://user:password@host:5432/name",
-                )
-            ]
-        )
+        raise ConfigError([Problem("DATABASE_URL", DATABASE_URL_MISSING)])
     return settings.database_url.reveal()
 
 

@@ -276,13 +276,7 @@ class _Run:
         return "success", None
 
     def _finish(self, status: str, summary: str | None) -> RunReport:
-        self.record = replace(
-            self.record,
-            status=status,
-            finished_at=datetime.now(UTC),
-            duration_ms=_elapsed_ms(self.started),
-            error_summary=summary[:2000] if summary else None,
-        )
+        self.record = self._ended(status, summary)
         stop, seconds = self.hooks.stop, CLOSE_SECONDS
         if stop.signal:  # what is left of the time that a signal gives
             spent = time.monotonic() - stop.signalled_at
@@ -294,14 +288,16 @@ class _Run:
 
     def _keep_record(self) -> None:
         """The run cannot end by itself: at least its record is kept."""
-        record = replace(
+        self.recorder.keep(self._ended("failed", self._interrupted()))
+
+    def _ended(self, status: str, summary: str | None) -> RunRecord:
+        return replace(
             self.record,
-            status="failed",
+            status=status,
             finished_at=datetime.now(UTC),
             duration_ms=_elapsed_ms(self.started),
-            error_summary=self._interrupted(),
+            error_summary=summary[:2000] if summary else None,
         )
-        self.recorder.keep(record)
 
     def _describe(self, error: BaseException) -> str:
         return describe_exception(error, self.redactor)

@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from alerts import migrations
+from alerts.config import DATABASE_URL_MISSING
 from alerts.env import EnvReader
 from alerts.migrations import MigrationError, MigrationStatus, Timeouts
 
@@ -103,10 +104,7 @@ def _database_url() -> str:
     # Alone, without the other settings: migrating needs nothing else to be right.
     secret = EnvReader(os.environ).secret("DATABASE_URL")
     if secret is None:
-        raise MigrationError(
-            "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
-            "postgresql://user:password@host:5432/name"
-        )
+        raise MigrationError(DATABASE_URL_MISSING)
     return secret.reveal()
 
 

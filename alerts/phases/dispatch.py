@@ -130,17 +130,6 @@ class Dispatcher:
             self._unrecorded -= results
             self._work.notify_all()
 
-    def hold(self, channel: str, code: FailureCode) -> None:
-        """Start nothing more on the channel for the rest of the run."""
-        with self._lock:
-            self.lanes[channel].held = self.lanes[channel].held or code
-
-    def pause(self, channel: str, seconds: float) -> None:
-        """Start nothing on the channel for so long."""
-        with self._lock:
-            lane = self.lanes[channel]
-            lane.paused_until = max(lane.paused_until, time.monotonic() + seconds)
-
     def withdraw(self, channel: str) -> list[Job]:
         """Take back the channel's jobs that have not started."""
         with self._lock:

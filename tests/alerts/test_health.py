@@ -25,12 +25,8 @@ from tests.world import (
     settings_for,
 )
 
-DAY, WEEK, MICROSECOND = timedelta(hours=24), timedelta(days=7), timedelta(microseconds=1)
+DAY, MICROSECOND = timedelta(hours=24), timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
-CHANNELS = ("email", "telegram", "sms", "account")
-DIGEST_CHANNELS = ("email", "telegram")
-DELIVERY_KEYS = ("queued", "sending", "sent", "failed", "retried", "skipped", "batched")
-DIGEST_KEYS = DELIVERY_KEYS[:-1]
 SETTINGS = settings_for("postgresql://unused")
 
 
