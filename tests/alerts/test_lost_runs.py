@@ -93,6 +93,20 @@ def test_heart_of_a_long_run_beats(
     assert len(beats) >= 3
 
 
+def hang_after(provider: HttpProvider, accepted: int) -> list[object]:
+    """Let the provider hang once it took so many; the requests that hang, which are in doubt."""
+    hanging: list[object] = []
+
+    def rule(request: object) -> Fault | None:
+        if len(provider.accepted) < accepted:
+            return None
+        hanging.append(request)
+        return Fault("hang")
+
+    provider.rule = rule
+    return hanging
+
+
 def test_killed_run_is_finished_by_the_next_and_nothing_is_lost(
     conn: Connection, database_url: str, tmp_path: Path
 ) -> None:
@@ -100,7 +114,7 @@ def test_killed_run_is_finished_by_the_next_and_nothing_is_lost(
     queue_instants(conn, 40, "telegram")
     environ = {"ALERTS_SEND_WORKERS": "4", "TELEGRAM_BOT_TOKEN": BOT_TOKEN}
     with HttpProvider() as provider:
-        provider.rule = lambda request: Fault("hang") if len(provider.accepted) >= 10 else None
+        hanging = hang_after(provider, 10)
         environ["TELEGRAM_API_BASE"] = provider.url
         runner = Runner(database_url, tmp_path)
         command = [sys.executable, "-m", "alerts.runner", "--phase", "c", "--log-json"]
@@ -112,7 +126,7 @@ def test_killed_run_is_finished_by_the_next_and_nothing_is_lost(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process:
-            wait_until(lambda: statuses(conn).get("sent", 0) >= 10)
+            wait_until(lambda: hanging and statuses(conn).get("sent", 0) >= 10)
             process.send_signal(signal.SIGKILL)
         provider.rule = lambda request: None
         in_doubt = statuses(conn).get("sending", 0)
@@ -138,7 +152,7 @@ def test_killed_run_that_parks_leaves_at_most_its_workers_in_doubt(
     queue_instants(conn, 60, "telegram")
     workers = 4
     with HttpProvider() as provider:
-        provider.rule = lambda request: Fault("hang") if len(provider.accepted) >= 10 else None
+        hanging = hang_after(provider, 10)
         environ = {
             "ALERTS_SEND_WORKERS": str(workers),
             "ALERTS_RECORD_BATCH": "1",
@@ -156,7 +170,7 @@ def test_killed_run_that_parks_leaves_at_most_its_workers_in_doubt(
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process:
-            wait_until(lambda: statuses(conn).get("sent", 0) >= 8)
+            wait_until(lambda: hanging and statuses(conn).get("sent", 0) >= 8)
             process.send_signal(signal.SIGKILL)
         taken = len(provider.accepted)
         in_doubt = statuses(conn)["sending"]
