@@ -11,6 +11,7 @@ from alerts.config import Settings, require_database_url
 
 Question = Callable[[db.Connection], dict[str, Any] | None]
 TIMEOUT_MS = 30_000
+CLI_KEY_ID = "cli"  # in the audit, where requests have the key id of their token
 
 
 def ask(settings: Settings, question: Question, *, read_only: bool = True) -> dict[str, Any] | None:

@@ -1,14 +1,18 @@
-"""The admin endpoints: ``/internal/alerts/engine``. The token is checked before anything else."""
+"""The admin endpoints: ``/internal/alerts/engine``. The token is checked before anything else.
+
+Runs and health stand here, repair in :mod:`app.repair`; both hang on one blueprint.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, current_app, g, request
 
-from alerts import history, phases, requeue
+from alerts import history, phases
 from alerts.clock import Clock
 from alerts.config import Settings
 from alerts.health import get_health
@@ -22,7 +26,7 @@ blueprint = Blueprint("internal", __name__, url_prefix="/internal/alerts/engine"
 @blueprint.before_request
 def check_token() -> None:
     """Let only callers with the token pass: 503 when none is configured, 401 without it."""
-    tokens = _settings().internal_tokens
+    tokens = settings().internal_tokens
     if not tokens:
         text = "INTERNAL_RUNNER_TOKEN is not set on the server; set it and start again."
         raise ApiError(503, "token_not_configured", text)
@@ -71,34 +75,15 @@ def health() -> dict[str, Any]:
     """Delivery health."""
     Params()
     with database().transaction() as conn:
-        return get_health(conn, _settings(), Clock(_settings().clock).now())
+        return get_health(conn, settings(), business_now())
 
 
-@blueprint.post("/retry_failed")
-def retry_failed() -> dict[str, Any]:
-    """Put failed rows back into the queue."""
-    params = Params("kind", "since_hours", "dry_run", "limit", "include")
-    kind = params.choice("kind", tuple(requeue.KINDS))
-    if kind is None:
-        raise ApiError(400, "bad_parameter", "Parameter kind is missing: deliveries or digests.")
-    most = _settings().max_send_per_run
-    asked = requeue.RetryRequest(
-        kind=kind,
-        since_hours=params.integer(
-            "since_hours", requeue.DEFAULT_SINCE_HOURS, 1, requeue.MAX_SINCE_HOURS
-        ),
-        limit=params.integer("limit", most, 1, most),
-        include=params.parsed("include", (), requeue.parse_include, _INCLUDE_TAKES),
-        dry_run=params.boolean("dry_run"),
-    )
-    now = Clock(_settings().clock).now()
-    with database().transaction(read_only=False) as conn:
-        return requeue.retry_failed(conn, _settings(), asked, now=now, token_key_id=g.token_key_id)
-
-
-_INCLUDE_TAKES = f"a comma list of {', '.join(requeue.INCLUDES)}"
-
-
-def _settings() -> Settings:
+def settings() -> Settings:
+    """The current app's settings."""
     found: Settings = current_app.extensions["alerts_settings"]
     return found
+
+
+def business_now() -> datetime:
+    """What the business clock says."""
+    return Clock(settings().clock).now()

@@ -15,8 +15,8 @@ LAYERS = (
     ("alerts.runner", "app"),
     (
         "alerts.engine", "alerts.history", "alerts.health", "alerts.requeue", "alerts.preflight",
-        "alerts.events", "alerts.github", "alerts.admin", "alerts.console", "alerts.console_runs",
-        "alerts.console_tables",
+        "alerts.events", "alerts.github", "alerts.admin", "alerts.commands", "alerts.options",
+        "alerts.console", "alerts.console_runs", "alerts.console_tables",
     ),
     ("alerts.phases", "alerts.signals"),
     ("alerts.engine_observability", "alerts.locks", "alerts.migrations"),

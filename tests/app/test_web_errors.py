@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.logs import RedactingHandler
-from app import internal, public
+from app import internal, public, repair
 from tests.web_support import (
     ADMIN,
     ADMIN_ROUTES,
@@ -220,7 +220,7 @@ def test_a_failure_tells_no_text_of_its_own(
     monkeypatch.setattr(internal.history, "list_runs", fail)
     monkeypatch.setattr(internal.history, "get_run", fail)
     monkeypatch.setattr(internal, "get_health", fail)
-    monkeypatch.setattr(internal.requeue, "retry_failed", fail)
+    monkeypatch.setattr(repair.requeue, "retry_failed", fail)
     monkeypatch.setattr(public, "latest_events", fail)
     for method, path in [*ADMIN_ROUTES, ("GET", "/alerts/events/latest")]:
         response = client.open(path, method=method, headers=ADMIN)

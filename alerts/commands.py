@@ -1,0 +1,99 @@
+"""The admin endpoints without the server: what each command asks, one function behind both."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from alerts import admin, db, history, requeue
+from alerts.clock import Clock
+from alerts.config import Settings
+from alerts.engine_observability import replay_file
+from alerts.health import get_health
+from alerts.logs import bound
+
+Answer = dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A question of the command line.
+
+    ``view`` names its option (with underscores) and its table of
+    :data:`alerts.console_tables.VIEWS`; ``ask(conn, settings, options, now)`` gives the answer of
+    the endpoint, None where there is none, which ``nothing`` then says. ``alone``: its statements
+    are transactions of their own.
+    """
+
+    view: str
+    ask: Callable[[db.Connection, Settings, argparse.Namespace, datetime], Answer]
+    read_only: bool = True
+    alone: bool = False
+    nothing: str = "there is no answer"
+
+
+def _health(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    return get_health(conn, settings, now)
+
+
+def _runs(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    return history.list_runs(conn, limit=options.limit or 50)
+
+
+def _run(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    return history.get_run(conn, options.run)
+
+
+def _retry_failed(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    request = requeue.RetryRequest(
+        kind=options.retry_failed,
+        since_hours=options.since_hours or requeue.DEFAULT_SINCE_HOURS,
+        limit=options.limit,
+        include=options.include,
+        dry_run=options.dry_run,
+    )
+    return requeue.retry_failed(conn, settings, request, now=now, token_key_id=admin.CLI_KEY_ID)
+
+
+def _replay_spool(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    return replay_file(conn, bound(logging.getLogger("alerts.runner")), options.replay_spool)
+
+
+COMMANDS = (
+    Command("health", _health),
+    Command("runs", _runs),
+    Command("run", _run, nothing="no run has this id"),
+    Command("retry_failed", _retry_failed, read_only=False),  # its dry run locks rows as well
+    Command("replay_spool", _replay_spool, read_only=False, alone=True),
+)
+
+
+def chosen(options: argparse.Namespace) -> Command:
+    """The command that the options name."""
+    return next(c for c in COMMANDS if getattr(options, c.view) not in (None, False))
+
+
+def answer(command: Command, settings: Settings, options: argparse.Namespace) -> Answer:
+    """Ask the database. Raises ``psycopg2.Error``."""
+    now = Clock(options.now or settings.clock).now()
+
+    def ask(conn: db.Connection) -> Answer:
+        return command.ask(conn, settings, options, now)
+
+    if command.alone:
+        return admin.ask_directly(settings, ask)
+    return admin.ask(settings, ask, read_only=command.read_only)

@@ -1,0 +1,100 @@
+"""What the command line takes: ``python -m alerts.runner``'s options, checked and parsed."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from alerts import phases, requeue
+from alerts.env import parse_time
+
+T = TypeVar("T")
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options; ends the program with exit code 2 for those that do not fit."""
+    parser = argparse.ArgumentParser(
+        prog="python -m alerts.runner",
+        description="Run the alerts engine, or answer what the admin endpoints answer.",
+        epilog="exit codes: 0 success or skipped, 1 failed or bad configuration, 2 usage",
+    )
+    _add_modes(parser)
+    _add_details(parser)
+    options = parser.parse_args(arguments)
+    if options.runs and (options.limit or 1) > 200:
+        parser.error("--limit of --runs is at most 200")
+    if options.retry_failed and (options.since_hours or 1) > requeue.MAX_SINCE_HOURS:
+        parser.error(f"--since-hours of --retry-failed is at most {requeue.MAX_SINCE_HOURS}")
+    return options
+
+
+def _add_modes(parser: argparse.ArgumentParser) -> None:
+    """What to do: exactly one of them."""
+    mode = parser.add_mutually_exclusive_group(required=True)
+    mode.add_argument("--phase", choices=phases.PHASE_CHOICES, help=_phases_help())
+    mode.add_argument("--preflight", action="store_true", help="check what a run needs")
+    mode.add_argument("--health", action="store_true", help="delivery health")
+    mode.add_argument("--runs", action="store_true", help="the last runs")
+    mode.add_argument("--run", metavar="RUN_ID", help="one run with its phases")
+    mode.add_argument("--retry-failed", choices=sorted(requeue.KINDS), help="queue failures again")
+    mode.add_argument(
+        "--replay-spool", type=Path, metavar="FILE", help="store the run records of a saved spool"
+    )
+
+
+def _add_details(parser: argparse.ArgumentParser) -> None:
+    """How to do it."""
+    parser.add_argument("--dry-run", action="store_true", help="do everything, then undo it")
+    parser.add_argument(
+        "--since-hours", type=_number(1, 87_600), help="how far back to look (default 24)"
+    )
+    parser.add_argument("--batch-size", type=_number(1, 10_000), help="most rows of one claim")
+    parser.add_argument("--max-seconds", type=_number(1, 86_400), help="end the run by then")
+    parser.add_argument("--limit", type=_number(1, 1_000_000), help="most rows to list or requeue")
+    parser.add_argument(
+        "--include",
+        type=_parsed(requeue.parse_include),
+        default=(),
+        help=f"list of {', '.join(requeue.INCLUDES)}",
+    )
+    parser.add_argument("--now", type=_time, help="freeze business time at this ISO time")
+    parser.add_argument(
+        "--log-json", action="store_true", help="JSON lines (the default where CI is true)"
+    )
+
+
+def _phases_help() -> str:
+    names = ", ".join(f"{phase.letter}: {phase.name}" for phase in phases.PHASES)
+    return f"{names}; {phases.ALL}: one after the other"
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse_number(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f"takes a whole number from {low} to {high}")
+        return int(text)
+
+    return parse_number
+
+
+def _parsed(parse_text: Callable[[str], T]) -> Callable[[str], T]:
+    """The same parser, its ValueError shown to the user."""
+
+    def parse_or_explain(text: str) -> T:
+        try:
+            return parse_text(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parse_or_explain
+
+
+def _time(text: str) -> datetime:
+    try:
+        return parse_time(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError("takes an ISO time like 2022-03-08T18:00:00Z") from error
