@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from alerts import db
 from alerts.config import Settings
-from alerts.failures import FailureCode
+from alerts.failures import FailureClass, FailureCode, codes_of
+from alerts.health_counts import (
+    DAY,
+    DELIVERIES,
+    DIGESTS,
+    HOUR,
+    WEEK,
+    Cell,
+    HealthCounts,
+    percentile,
+    read_counts,
+)
+from alerts.health_queue import read_queue
+from alerts.health_status import Facts, degraded_reasons, failing_reasons
 from alerts.history import iso
 from alerts.run_record import STALE_SECONDS
 from alerts.schedule import schedule_health
@@ -16,89 +30,9 @@ from alerts.schedule import schedule_health
 CHANNELS = ("email", "telegram", "sms", "account")
 DIGEST_CHANNELS = ("email", "telegram")
 STATUSES = ("queued", "sending", "sent", "failed", "skipped")
-INTERVALS_WITHOUT_SUCCESS = 3
-INTERVALS_QUEUE_MAY_WAIT = 2
-FAILING_SHARE = 0.05
-FAILING_AT_LEAST = 5
-
-# One pass over the window: status and kind by channel, with what else is told of the same rows.
-# Kinds of other parts of the product show in the breakdown only.
-DELIVERIES_WINDOW = """
-SELECT
-    channel,
-    status,
-    delivery_kind,
-    count(*) AS count,
-    count(*) FILTER (WHERE attempts > 1 OR (status = 'queued' AND attempts >= 1)) AS retried,
-    count(*) FILTER (WHERE failure_code = 'batched_into_digest') AS batched,
-    count(*) FILTER (WHERE failure_code = 'channel_not_configured') AS not_configured
-FROM user_alert_deliveries
-WHERE created_at > %(since)s AND created_at <= %(now)s
-GROUP BY channel, status, delivery_kind
-ORDER BY channel, status, delivery_kind
-"""
-
-DIGESTS_WINDOW = """
-SELECT
-    channel,
-    status,
-    count(*) AS count,
-    count(*) FILTER (WHERE attempts > 1 OR (status = 'queued' AND attempts >= 1)) AS retried,
-    count(*) FILTER (
-        WHERE failure_code = 'channel_not_configured' AND created_at > %(day_ago)s
-    ) AS not_configured
-FROM user_alert_digests
-WHERE created_at > %(since)s AND created_at <= %(now)s
-GROUP BY channel, status
-ORDER BY channel, status
-"""
-
-FAILURES = """
-SELECT channel, failure_code, count(*) AS count
-FROM user_alert_deliveries
-WHERE created_at > %(since)s
-  AND created_at <= %(now)s
-  AND status = 'failed'
-  AND delivery_kind IN ('instant', 'digest')
-GROUP BY channel, failure_code
-ORDER BY channel, failure_code
-"""
-
-# Since when the oldest due row waits, on the business clock. Rows never tried and rows whose
-# retry is due are two ranges of the queue's index.
-OLDEST_DUE = """
-SELECT
-    (
-        SELECT least(
-            min(created_at) FILTER (WHERE next_retry_at IS NULL),
-            min(next_retry_at) FILTER (WHERE next_retry_at <= %(now)s)
-        )
-        FROM user_alert_deliveries
-        WHERE status = 'queued'
-          AND delivery_kind = 'instant'
-          AND created_at <= %(now)s
-          AND (next_retry_at IS NULL OR next_retry_at <= %(now)s)
-    )::timestamptz AS delivery,
-    (
-        SELECT min(greatest(window_end, next_retry_at))
-        FROM user_alert_digests
-        WHERE status = 'queued'
-          AND window_end <= %(now)s
-          AND (next_retry_at IS NULL OR next_retry_at <= %(now)s)
-    )::timestamptz AS digest,
-    (
-        SELECT count(*)
-        FROM user_alert_deliveries
-        WHERE status = 'sending'
-          AND delivery_kind IN ('instant', 'digest')
-          AND (claimed_until < clock_timestamp() OR claimed_until IS NULL)
-    ) + (
-        SELECT count(*)
-        FROM user_alert_digests
-        WHERE status = 'sending'
-          AND (claimed_until < clock_timestamp() OR claimed_until IS NULL)
-    ) AS lapsed_claims
-"""
+OWN_KINDS = ("instant", "digest")  # others belong to other parts of the product
+SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+UNKNOWN_CODES = frozenset(codes_of(FailureClass.UNKNOWN))
 
 # The newest run, the newest finished one, the last success, all on wall time, and whether any
 # run is stale. Dry runs prove nothing about delivery and are left out.
@@ -115,12 +49,25 @@ SELECT
         LIMIT 1
     ) AS last_run,
     (
-        SELECT status
+        SELECT jsonb_build_object('run_id', run_id, 'status', status, 'counts', counts)
         FROM alerts_engine_runs
         WHERE NOT dry_run AND status <> 'running'
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS last_finished_status,
+    ) AS last_finished,
+    (
+        SELECT r.counts -> 'c'
+        FROM (
+            SELECT id, started_at, counts
+            FROM alerts_engine_runs
+            WHERE NOT dry_run AND status <> 'running'
+            ORDER BY started_at DESC, id DESC
+            LIMIT 20  -- a phase alone, or one that was locked, has tried no channel
+        ) AS r
+        WHERE r.counts #> '{c,channels_held}' IS NOT NULL
+        ORDER BY r.started_at DESC, r.id DESC
+        LIMIT 1
+    ) AS last_sending,
     (
         SELECT extract(epoch FROM clock_timestamp() - finished_at)::double precision / 60
         FROM alerts_engine_runs
@@ -139,144 +86,191 @@ SELECT
 
 
 def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[str, Any]:
-    """The health object of the contract, true at ``now`` (business time).
+    """The health object of the contract, true at ``now`` (business time), and more.
 
     The caller gives a transaction, so that all figures come from one snapshot. Ages of runs and
     claims go by wall time, everything else by ``now``.
     """
-    day_ago, week_ago = now - timedelta(hours=24), now - timedelta(days=7)
-    day = db.fetch_all(conn, DELIVERIES_WINDOW, {"since": day_ago, "now": now})
-    week = db.fetch_all(conn, DELIVERIES_WINDOW, {"since": week_ago, "now": now})
-    digests = db.fetch_all(
-        conn, DIGESTS_WINDOW, {"since": week_ago, "day_ago": day_ago, "now": now}
-    )
-    failures = db.fetch_all(conn, FAILURES, {"since": day_ago, "now": now})
-    queue = db.fetch_all(conn, OLDEST_DUE, {"now": now})[0]
+    counts = read_counts(conn, now, settings.timezone)
+    queue = read_queue(conn, CHANNELS, now)
     runs = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
-    own = [row for row in day if row["delivery_kind"] in ("instant", "digest")]
-    channels = _by_channel(own, CHANNELS)
-    delivery_minutes = _minutes(queue["delivery"], now)
-    digest_minutes = _minutes(queue["digest"], now)
-    facts = _Facts(
+    day = [cell for cell in counts.window(DELIVERIES, DAY) if cell.kind in OWN_KINDS]
+    deliveries_24h = _by_channel(day, CHANNELS)
+    waiting = {kind: _oldest(queue, kind, now) for kind in ("delivery", "digest")}
+    not_configured = FailureCode.CHANNEL_NOT_CONFIGURED.value
+    finished = runs["last_finished"]
+    facts = Facts(
         expected_minutes=settings.expected_interval_minutes,
-        last_finished_status=runs["last_finished_status"],
+        last_finished_status=finished and finished["status"],
         last_success_minutes=runs["last_success_minutes"],
         stale_runs=runs["stale_runs"],
-        oldest_minutes=max(delivery_minutes or 0.0, digest_minutes or 0.0),
-        lapsed_claims=queue["lapsed_claims"],
-        not_configured=sum(row["not_configured"] for row in (*own, *digests)),
-        channels=channels,
+        oldest_minutes=max(minutes or 0.0 for minutes in waiting.values()),
+        lapsed_claims=sum(row["lapsed_claims"] for row in queue.values()),
+        not_configured=sum(
+            cell.amount
+            for cell in (*day, *counts.window(DIGESTS, DAY))
+            if cell.failure_code == not_configured
+        ),
+        channels=deliveries_24h,
     )
-    failing, degraded = _failing_reasons(facts), _degraded_reasons(facts)
-    status = "failing" if failing else "degraded" if degraded else "ok"
+    failing, degraded = failing_reasons(facts), degraded_reasons(facts)
+    week = [cell for cell in counts.window(DELIVERIES, WEEK) if cell.kind in OWN_KINDS]
     return {
         "generated_at": iso(now),
-        "status": status,
+        "status": "failing" if failing else "degraded" if degraded else "ok",
         "reasons": [{"code": code, "message": text} for code, text in failing + degraded],
-        "deliveries_24h": channels,
-        "digests_7d": _by_channel(digests, DIGEST_CHANNELS),
-        "oldest_queued_delivery_minutes": delivery_minutes,
-        "oldest_queued_digest_minutes": digest_minutes,
-        "breakdown": {
-            "deliveries_24h": [_breakdown(row) for row in day],
-            "deliveries_7d": [_breakdown(row) for row in week],
-            "digests_7d": [_breakdown(row) for row in digests],
+        "deliveries_24h": deliveries_24h,
+        "deliveries_7d": _by_channel(week, CHANNELS),
+        "digests_24h": _by_channel(counts.window(DIGESTS, DAY), DIGEST_CHANNELS),
+        "digests_7d": _by_channel(counts.window(DIGESTS, WEEK), DIGEST_CHANNELS),
+        "oldest_queued_delivery_minutes": waiting["delivery"],
+        "oldest_queued_digest_minutes": waiting["digest"],
+        "channels": {
+            name: _channel(name, counts, queue[name], runs["last_sending"] or {}, now)
+            for name in CHANNELS
         },
-        "failures_24h": failures,
+        "breakdown": {
+            "deliveries_24h": _breakdown(counts.window(DELIVERIES, DAY), "delivery_kind"),
+            "deliveries_7d": _breakdown(counts.window(DELIVERIES, WEEK), "delivery_kind"),
+            "digests_24h": _breakdown(counts.window(DIGESTS, DAY)),
+            "digests_7d": _breakdown(counts.window(DIGESTS, WEEK)),
+        },
+        "failures_24h": _failures(day),
+        "failures": {
+            name: {
+                source: _failures(
+                    cell for cell in counts.window(source, span) if cell.kind in OWN_KINDS
+                )
+                for source in (DELIVERIES, DIGESTS)
+            }
+            for name, span in (("1h", HOUR), ("24h", DAY), ("7d", WEEK))
+        },
+        "in_doubt": sum(_in_doubt(name, counts, queue[name]).total() for name in CHANNELS),
+        "per_hour": counts.per_hour(),
+        "per_day": counts.per_day(),
+        "funnel": _funnel(finished),
         "last_run": _last_run(runs["last_run"]),
         "last_success_minutes": _rounded(runs["last_success_minutes"]),
         "schedule": schedule_health(conn, settings.expected_interval_minutes),
     }
 
 
-@dataclass(frozen=True)
-class _Facts:
-    expected_minutes: int
-    last_finished_status: str | None
-    last_success_minutes: float | None
-    stale_runs: int
-    oldest_minutes: float
-    lapsed_claims: int
-    not_configured: int
-    channels: dict[str, dict[str, int]]
-
-
-def _failing_reasons(facts: _Facts) -> list[tuple[str, str]]:
-    reasons: list[tuple[str, str]] = []
-    if facts.last_finished_status is None:
-        return reasons  # never_run
-    limit = INTERVALS_WITHOUT_SUCCESS * facts.expected_minutes
-    if facts.last_success_minutes is None:
-        reasons.append(("no_recent_success", "No run has succeeded yet; look at the last runs."))
-    elif facts.last_success_minutes > limit:
-        ago = round(facts.last_success_minutes)
-        text = f"The last success was {ago} minutes ago; see if the scheduler still starts runs."
-        reasons.append(("no_recent_success", text))
-    if facts.last_finished_status == "failed":
-        text = "The last finished run failed; its error_summary says why."
-        reasons.append(("last_run_failed", text))
-    return reasons
-
-
-def _degraded_reasons(facts: _Facts) -> list[tuple[str, str]]:
-    reasons: list[tuple[str, str]] = []
-    if facts.last_finished_status is None:
-        reasons.append(("never_run", "No run has finished yet; start one."))
-    if facts.oldest_minutes > INTERVALS_QUEUE_MAY_WAIT * facts.expected_minutes:
-        text = f"A due message has waited for {round(facts.oldest_minutes)} minutes; see phase c."
-        reasons.append(("queue_waiting", text))
-    if facts.stale_runs:
-        text = f"{facts.stale_runs} run(s) stopped without a word; the next run closes them."
-        reasons.append(("run_stale", text))
-    if facts.lapsed_claims:
-        text = f"{facts.lapsed_claims} claimed message(s) lost their sender; the next run rescues."
-        reasons.append(("sending_stuck", text))
-    if facts.not_configured:
-        text = (
-            f"{facts.not_configured} message(s) were skipped for want of a provider; run the "
-            "preflight, then retry with include=not_configured."
-        )
-        reasons.append((FailureCode.CHANNEL_NOT_CONFIGURED.value, text))
-    for channel, counts in facts.channels.items():
-        failed, tried = counts["failed"], counts["failed"] + counts["sent"]
-        if failed >= FAILING_AT_LEAST and failed > FAILING_SHARE * tried:
-            text = f"{failed} of {tried} on {channel} failed in 24 h; see failures_24h."
-            reasons.append(("channel_failing", text))
-    return reasons
-
-
-def _by_channel(rows: list[db.Row], channels: tuple[str, ...]) -> dict[str, dict[str, int]]:
+def _by_channel(cells: Iterable[Cell], channels: tuple[str, ...]) -> dict[str, dict[str, int]]:
     """Counts by channel with every key, zeros included; batched rows are told apart."""
     keys = ("queued", "sending", "sent", "failed", "retried", "skipped")
     with_batched = channels is CHANNELS
     found = {
         name: dict.fromkeys((*keys, "batched") if with_batched else keys, 0) for name in channels
     }
-    for row in rows:
-        counts = found.get(row["channel"])
-        if counts is None or row["status"] not in STATUSES:
+    for cell in cells:
+        counts = found.get(cell.channel)
+        if counts is None or cell.status not in STATUSES:
             continue
-        batched = row.get("batched", 0) if row["status"] == "skipped" else 0
-        counts[row["status"]] += row["count"] - batched
-        counts["retried"] += row["retried"]
-        if with_batched:
-            counts["batched"] += batched
+        batched = cell.failure_code == "batched_into_digest" and cell.status == "skipped"
+        counts["batched" if batched and with_batched else cell.status] += cell.amount
+        counts["retried"] += cell.amount if cell.retried else 0
     return found
 
 
-def _breakdown(row: db.Row) -> dict[str, Any]:
-    names = ("channel", "status", "delivery_kind", "count")
-    return {name: row[name] for name in names if name in row}
+def _breakdown(cells: Iterable[Cell], kind: str | None = None) -> list[dict[str, Any]]:
+    """Counts by channel and status, and by kind where there is a name for it."""
+    tally: Counter[tuple[str, ...]] = Counter()
+    for cell in cells:
+        tally[(cell.channel, cell.status, *([cell.kind] if kind else []))] += cell.amount
+    names = ("channel", "status", *([kind] if kind else []))
+    return [
+        {**dict(zip(names, key, strict=True)), "count": count}
+        for key, count in sorted(tally.items())
+        if count
+    ]
+
+
+def _failures(cells: Iterable[Cell]) -> list[dict[str, Any]]:
+    """Failed rows by channel and code."""
+    tally: Counter[tuple[str, str]] = Counter()
+    for cell in cells:
+        if cell.status == "failed":
+            tally[cell.channel, cell.failure_code or ""] += cell.amount
+    return [
+        {"channel": channel, "failure_code": code or None, "count": count}
+        for (channel, code), count in sorted(tally.items())
+        if count
+    ]
+
+
+def _channel(
+    name: str, counts: HealthCounts, queue: db.Row, sending: dict[str, Any], now: datetime
+) -> dict[str, Any]:
+    """One channel: how the last run that sent found it, what waits, how long sending took.
+
+    ``configured`` and ``rate_limited`` are None until a run has told.
+    """
+    seen = sending.get("channels", {}).get(name, {})
+    return {
+        "configured": True if name == "account" else seen.get("configured"),
+        "held": sending.get("channels_held", {}).get(name),
+        "rate_limited": False if name == "account" else seen.get("rate_limited"),
+        "oldest_due_delivery_minutes": _minutes(queue["delivery"], now),
+        "oldest_due_digest_minutes": _minutes(queue["digest"], now),
+        "in_doubt": dict(_in_doubt(name, counts, queue)),
+        "queued_to_sent_seconds_24h": {
+            kind: {
+                "count": sum(counts.waits.get((name, kind), {}).values()),
+                **{
+                    key: percentile(counts.waits.get((name, kind), {}), share)
+                    for key, share in SHARES.items()
+                },
+            }
+            for kind in OWN_KINDS
+            if kind == "instant" or name in DIGEST_CHANNELS
+        },
+    }
+
+
+def _in_doubt(name: str, counts: HealthCounts, queue: db.Row) -> Counter[str]:
+    """Rows of which nobody knows whether the message went out: claims that have lapsed, and of
+    the last 7 days those that wait to be sent once more and those given up."""
+    found = Counter(lapsed=queue["lapsed_claims"], waiting=0, failed=0)
+    for source in (DELIVERIES, DIGESTS):
+        for cell in counts.window(source, WEEK):
+            if (
+                cell.channel == name
+                and cell.kind in OWN_KINDS
+                and cell.failure_code in UNKNOWN_CODES
+            ):
+                found["waiting"] += cell.amount if cell.status == "queued" else 0
+                found["failed"] += cell.amount if cell.status == "failed" else 0
+    return found
+
+
+def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:
+    """From risk data to messages in the last finished run; a phase that did not run has None."""
+    if finished is None:
+        return None
+    counts = finished["counts"]
+    steps: dict[str, Any] = {"run_id": finished["run_id"]}
+    for letter, names in (
+        ("a", ("events_created",)),
+        ("b", ("deliveries_considered", "deliveries_created")),
+        ("d", ("digests_created",)),
+    ):
+        steps |= {name: counts.get(letter, {}).get(name) for name in names}
+    for name in ("claimed", "sent", "failed", "retried"):
+        parts = [counts.get("c", {}).get(queue, {}).get(name) for queue in (DELIVERIES, DIGESTS)]
+        known = [part for part in parts if part is not None]
+        steps[name] = sum(known) if known else None
+    return steps
 
 
 def _last_run(run: dict[str, Any] | None) -> dict[str, Any] | None:
     if run is None:
         return None
-    times = {name: run[name] and iso(datetime.fromisoformat(run[name])) for name in _RUN_TIMES}
-    return {**run, **times}
+    names = ("started_at", "finished_at")
+    return {**run, **{name: run[name] and iso(datetime.fromisoformat(run[name])) for name in names}}
 
 
-_RUN_TIMES = ("started_at", "finished_at")
+def _oldest(queue: dict[str, db.Row], kind: str, now: datetime) -> float | None:
+    return _minutes(min((row[kind] for row in queue.values() if row[kind]), default=None), now)
 
 
 def _minutes(since: datetime | None, now: datetime) -> float | None:

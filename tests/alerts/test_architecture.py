@@ -14,7 +14,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LAYERS = (
     ("alerts.runner", "app"),
     (
-        "alerts.engine", "alerts.history", "alerts.health", "alerts.requeue", "alerts.preflight",
+        "alerts.engine", "alerts.history", "alerts.health", "alerts.health_status",
+        "alerts.health_counts", "alerts.health_queue", "alerts.requeue", "alerts.preflight",
         "alerts.events", "alerts.github", "alerts.admin", "alerts.commands", "alerts.options",
         "alerts.console", "alerts.console_runs", "alerts.console_tables",
     ),

@@ -17,14 +17,19 @@ def test_every_channel_and_key_is_there_with_zeros(admin: Admin) -> None:
     health = admin.ok("/health")
     reasons = health.pop("reasons")
     assert [(r["code"], set(r)) for r in reasons] == [("never_run", {"code", "message"})]
-    assert health == {
+    expected = {
         "generated_at": NOW.isoformat(),
         "status": "degraded",
         "deliveries_24h": dict.fromkeys(("email", "telegram", "sms", "account"), DELIVERY_ZEROS),
         "digests_7d": dict.fromkeys(("email", "telegram"), DIGEST_ZEROS),
         "oldest_queued_delivery_minutes": None,
         "oldest_queued_digest_minutes": None,
-        "breakdown": {"deliveries_24h": [], "deliveries_7d": [], "digests_7d": []},
+        "breakdown": {
+            "deliveries_24h": [],
+            "deliveries_7d": [],
+            "digests_24h": [],
+            "digests_7d": [],
+        },
         "failures_24h": [],
         "last_run": None,
         "last_success_minutes": None,
@@ -36,6 +41,13 @@ def test_every_channel_and_key_is_there_with_zeros(admin: Admin) -> None:
             "lost_runs_24h": 0,
         },
     }
+    assert {name: health[name] for name in expected} == expected
+    assert set(health) - set(expected) == {
+        "deliveries_7d", "digests_24h", "channels", "failures", "in_doubt", "per_hour", "per_day",
+        "funnel",
+    }  # fmt: skip
+    assert set(health["channels"]) == {"email", "telegram", "sms", "account"}
+    assert (len(health["per_hour"]), len(health["per_day"])) == (24, 7)
     assert list(health["deliveries_24h"]["email"]) == list(DELIVERY_ZEROS)
 
 
@@ -52,7 +64,7 @@ def test_rows_show_with_the_fields_of_the_contract(admin: Admin, conn: Connectio
         {"channel": "sms", "status": "failed", "delivery_kind": "instant", "count": 1},
     ]
     assert health["breakdown"] == {
-        "deliveries_24h": rows, "deliveries_7d": rows, "digests_7d": [],
+        "deliveries_24h": rows, "deliveries_7d": rows, "digests_24h": [], "digests_7d": [],
     }  # fmt: skip
     assert health["failures_24h"] == [
         {"channel": "sms", "failure_code": "rate_limited", "count": 1}

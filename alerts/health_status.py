@@ -1,0 +1,72 @@
+"""When delivery health is failing or degraded, and what it tells the owner to look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alerts.failures import FailureCode
+
+INTERVALS_WITHOUT_SUCCESS = 3
+INTERVALS_QUEUE_MAY_WAIT = 2
+FAILING_SHARE = 0.05
+FAILING_AT_LEAST = 5
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the reasons follow from. Minutes are since; None: never."""
+
+    expected_minutes: int
+    last_finished_status: str | None
+    last_success_minutes: float | None
+    stale_runs: int
+    oldest_minutes: float
+    lapsed_claims: int
+    not_configured: int
+    channels: dict[str, dict[str, int]]
+
+
+def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
+    """Code and sentence of everything that makes the engine failing."""
+    reasons: list[tuple[str, str]] = []
+    if facts.last_finished_status is None:
+        return reasons  # never_run
+    limit = INTERVALS_WITHOUT_SUCCESS * facts.expected_minutes
+    if facts.last_success_minutes is None:
+        reasons.append(("no_recent_success", "No run has succeeded yet; look at the last runs."))
+    elif facts.last_success_minutes > limit:
+        ago = round(facts.last_success_minutes)
+        text = f"The last success was {ago} minutes ago; see if the scheduler still starts runs."
+        reasons.append(("no_recent_success", text))
+    if facts.last_finished_status == "failed":
+        text = "The last finished run failed; its error_summary says why."
+        reasons.append(("last_run_failed", text))
+    return reasons
+
+
+def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
+    """Code and sentence of everything that makes it degraded."""
+    reasons: list[tuple[str, str]] = []
+    if facts.last_finished_status is None:
+        reasons.append(("never_run", "No run has finished yet; start one."))
+    if facts.oldest_minutes > INTERVALS_QUEUE_MAY_WAIT * facts.expected_minutes:
+        text = f"A due message has waited for {round(facts.oldest_minutes)} minutes; see phase c."
+        reasons.append(("queue_waiting", text))
+    if facts.stale_runs:
+        text = f"{facts.stale_runs} run(s) stopped without a word; the next run closes them."
+        reasons.append(("run_stale", text))
+    if facts.lapsed_claims:
+        text = f"{facts.lapsed_claims} claimed message(s) lost their sender; the next run rescues."
+        reasons.append(("sending_stuck", text))
+    if facts.not_configured:
+        text = (
+            f"{facts.not_configured} message(s) were skipped for want of a provider; run the "
+            "preflight, then retry with include=not_configured."
+        )
+        reasons.append((FailureCode.CHANNEL_NOT_CONFIGURED.value, text))
+    for channel, counts in facts.channels.items():
+        failed, tried = counts["failed"], counts["failed"] + counts["sent"]
+        if failed >= FAILING_AT_LEAST and failed > FAILING_SHARE * tried:
+            text = f"{failed} of {tried} on {channel} failed in 24 h; see failures_24h."
+            reasons.append(("channel_failing", text))
+    return reasons
