@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from alerts import admin, db, history, requeue
+from alerts import admin, audit, db, history, pauses, requeue
 from alerts.clock import Clock
 from alerts.config import Settings
 from alerts.engine_observability import replay_file
 from alerts.health import get_health
 from alerts.logs import bound
+from alerts.redaction import redactor_for
 
 Answer = dict[str, Any] | None
 
@@ -62,6 +63,8 @@ def _retry_failed(
         since_hours=options.since_hours or requeue.DEFAULT_SINCE_HOURS,
         limit=options.limit,
         include=options.include,
+        failure_code=options.failure_code,
+        channel=options.channel,
         dry_run=options.dry_run,
     )
     return requeue.retry_failed(conn, settings, request, now=now, token_key_id=admin.CLI_KEY_ID)
@@ -73,11 +76,36 @@ def _replay_spool(
     return replay_file(conn, bound(logging.getLogger("alerts.runner")), options.replay_spool)
 
 
+def _actions(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    return audit.list_actions(conn, limit=options.limit or 50)
+
+
+def _pause(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    act, channel = (
+        (pauses.pause, options.pause) if options.pause else (pauses.resume, options.resume)
+    )
+    return act(
+        conn,
+        None if channel == pauses.ENGINE else channel,
+        options.reason,
+        now=now,
+        token_key_id=admin.CLI_KEY_ID,
+        scrub=redactor_for(settings).scrub,
+    )
+
+
 COMMANDS = (
     Command("health", _health),
     Command("runs", _runs),
     Command("run", _run, nothing="no run has this id"),
     Command("retry_failed", _retry_failed, read_only=False),  # its dry run locks rows as well
+    Command("actions", _actions),
+    Command("pause", _pause, read_only=False),
+    Command("resume", _pause, read_only=False),
     Command("replay_spool", _replay_spool, read_only=False, alone=True),
 )
 

@@ -79,8 +79,35 @@ def replay(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return wrap(text, style.width)
 
 
+def actions(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """The audit: a row an action, then what it was asked for and gave."""
+    if not answer["actions"]:
+        return ["no admin action yet"]
+    lines: list[str] = []
+    for each in answer["actions"]:
+        who = f"{each['id']}  {clean(each['action'])}, {moment(each['created_at'])} UTC"
+        lines += wrap(f"{who}, by {clean(each['token_key_id'])}", style.width)
+        for name in ("parameters", "result"):
+            told = [f"{key}={value}" for key, value in each[name].items() if value is not None]
+            lines += wrap(clean(f"{name}: {', '.join(told)}"), style.width, 4)
+    return lines
+
+
+def paused(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What is paused after a pause or a resumption."""
+    lines = [] if answer["was_paused"] else ["it was not paused before"]
+    if not answer["paused"]:
+        lines.append("nothing is paused")
+    for each in answer["paused"]:
+        name = clean(each["channel"] or "the engine")
+        since = f"{name} is paused since {moment(each['paused_at'])} UTC: {clean(each['reason'])}"
+        lines += wrap(since, style.width, 2)
+    return [*lines, f"audit entry {answer['action_id']}"]
+
+
 VIEWS: dict[str, Callable[[Style, Mapping[str, Any]], list[str]]] = {
-    "health": health, "preflight": preflight, "replay_spool": replay, "retry_failed": retry,
+    "actions": actions, "health": health, "pause": paused, "preflight": preflight,
+    "replay_spool": replay, "resume": paused, "retry_failed": retry,
     "run": console_runs.run, "runs": console_runs.runs,
 }  # fmt: skip
 

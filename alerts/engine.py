@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2.errors import QueryCanceled
 
 from alerts import counts as counting
-from alerts import db, phases
+from alerts import db, pauses, phases
 from alerts.channels import build_channels
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
@@ -130,6 +130,7 @@ class _Run:
         self.locks = PhaseLocks(partial(self.open_session, application_name="alerts-locks"))
         self.channels: Mapping[str, Channel] = {}
         self.conn: db.Connection | None = None
+        self.pauses: list[pauses.Pause] = []
         hooks.stop.last_resort = self._keep_record
 
     def run(self) -> RunReport:
@@ -141,6 +142,9 @@ class _Run:
             return self._finish("failed", self._describe(error))
         self.recorder.submit(self.record)
         try:
+            self.pauses = pauses.current(self.conn)
+            if any(each.channel == pauses.ENGINE for each in self.pauses):
+                return self._finish("skipped", str(self.pauses[0]))
             self.channels = self._choose_channels()
             self._run_phases(phases.chosen(self.request.phase))
         except Exception as error:  # a bug must not cost the record of the run
@@ -251,6 +255,7 @@ class _Run:
             stop=self.hooks.stop,
             ensure_lock=self.locks.ensure_held,
             channels=self.channels,
+            paused=frozenset(each.channel for each in self.pauses),
             scrub=self.redactor.scrub,
             log=bound(
                 logging.getLogger(f"alerts.phases.{phase.letter}"),

@@ -37,6 +37,7 @@ class FailureCode(StrEnum):
     MISSING_DESTINATION = "missing_destination"
     BATCHED_INTO_DIGEST = "batched_into_digest"
     EXPIRED = "expired"
+    CHANNEL_DISABLED = "channel_disabled"
 
 
 _C, _K = FailureCode, FailureClass
@@ -57,6 +58,7 @@ CLASS_OF: dict[FailureCode, FailureClass] = {
     _C.MISSING_DESTINATION: _K.POLICY,
     _C.BATCHED_INTO_DIGEST: _K.POLICY,
     _C.EXPIRED: _K.POLICY,
+    _C.CHANNEL_DISABLED: _K.POLICY,
 }
 
 

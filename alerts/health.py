@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from alerts import db
+from alerts import db, pauses
 from alerts.config import Settings
 from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.health_counts import (
@@ -94,6 +94,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     counts = read_counts(conn, now, settings.timezone)
     queue = read_queue(conn, CHANNELS, now)
     runs = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
+    paused = [pauses.as_json(each) for each in pauses.current(conn)]
     day = [cell for cell in counts.window(DELIVERIES, DAY) if cell.kind in OWN_KINDS]
     deliveries_24h = _by_channel(day, CHANNELS)
     waiting = {kind: _oldest(queue, kind, now) for kind in ("delivery", "digest")}
@@ -112,6 +113,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
             if cell.failure_code == not_configured
         ),
         channels=deliveries_24h,
+        paused=paused,
     )
     failing, degraded = failing_reasons(facts), degraded_reasons(facts)
     week = [cell for cell in counts.window(DELIVERIES, WEEK) if cell.kind in OWN_KINDS]
@@ -119,6 +121,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "generated_at": iso(now),
         "status": "failing" if failing else "degraded" if degraded else "ok",
         "reasons": [{"code": code, "message": text} for code, text in failing + degraded],
+        "paused": paused,
         "deliveries_24h": deliveries_24h,
         "deliveries_7d": _by_channel(week, CHANNELS),
         "digests_24h": _by_channel(counts.window(DIGESTS, DAY), DIGEST_CHANNELS),
@@ -126,7 +129,10 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "oldest_queued_delivery_minutes": waiting["delivery"],
         "oldest_queued_digest_minutes": waiting["digest"],
         "channels": {
-            name: _channel(name, counts, queue[name], runs["last_sending"] or {}, now)
+            name: {
+                **_channel(name, counts, queue[name], runs["last_sending"] or {}, now),
+                "paused": any(each["channel"] in (None, name) for each in paused),
+            }
             for name in CHANNELS
         },
         "breakdown": {

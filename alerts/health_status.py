@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from alerts.failures import FailureCode
 
@@ -24,6 +25,7 @@ class Facts:
     lapsed_claims: int
     not_configured: int
     channels: dict[str, dict[str, int]]
+    paused: list[dict[str, Any]]
 
 
 def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
@@ -47,6 +49,10 @@ def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
 def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
     """Code and sentence of everything that makes it degraded."""
     reasons: list[tuple[str, str]] = []
+    for each in facts.paused:
+        name = each["channel"] or "The engine"
+        text = f"{name} is paused since {each['paused_at']}: {each['reason']}"
+        reasons.append(("paused", text))
     if facts.last_finished_status is None:
         reasons.append(("never_run", "No run has finished yet; start one."))
     if facts.oldest_minutes > INTERVALS_QUEUE_MAY_WAIT * facts.expected_minutes:

@@ -9,8 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from alerts import phases, requeue
+from alerts import pauses, phases, requeue
 from alerts.env import parse_time
+from alerts.failures import FailureCode
+from alerts.health import CHANNELS
 
 T = TypeVar("T")
 
@@ -25,8 +27,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_modes(parser)
     _add_details(parser)
     options = parser.parse_args(arguments)
-    if options.runs and (options.limit or 1) > 200:
-        parser.error("--limit of --runs is at most 200")
+    if (options.runs or options.actions) and (options.limit or 1) > 200:
+        parser.error("--limit of a list is at most 200")
+    if options.pause and not options.reason:
+        parser.error("--pause needs --reason TEXT")
     if options.retry_failed and (options.since_hours or 1) > requeue.MAX_SINCE_HOURS:
         parser.error(f"--since-hours of --retry-failed is at most {requeue.MAX_SINCE_HOURS}")
     return options
@@ -41,6 +45,15 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--runs", action="store_true", help="the last runs")
     mode.add_argument("--run", metavar="RUN_ID", help="one run with its phases")
     mode.add_argument("--retry-failed", choices=sorted(requeue.KINDS), help="queue failures again")
+    mode.add_argument("--actions", action="store_true", help="the audit of admin writes")
+    for name, text in (("--pause", "stop the engine or one channel"), ("--resume", "go on")):
+        mode.add_argument(
+            name,
+            nargs="?",
+            const=pauses.ENGINE,
+            choices=(pauses.ENGINE, *pauses.PAUSABLE),
+            help=text,
+        )
     mode.add_argument(
         "--replay-spool", type=Path, metavar="FILE", help="store the run records of a saved spool"
     )
@@ -60,6 +73,11 @@ def _add_details(parser: argparse.ArgumentParser) -> None:
         type=_parsed(requeue.parse_include),
         default=(),
         help=f"list of {', '.join(requeue.INCLUDES)}",
+    )
+    parser.add_argument("--failure-code", choices=[*FailureCode], help="only rows of this code")
+    parser.add_argument("--channel", choices=CHANNELS, help="only rows of this channel")
+    parser.add_argument(
+        "--reason", type=_parsed(pauses.checked_reason), help="of --pause, --resume"
     )
     parser.add_argument("--now", type=_time, help="freeze business time at this ISO time")
     parser.add_argument(

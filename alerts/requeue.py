@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg2 import sql
 
-from alerts import db
+from alerts import audit, db
 from alerts.config import Settings
 from alerts.failures import FailureClass, codes_of
+from alerts.phases.claims import LEFT_OUT, QUEUES, too_old
 
-KINDS = {"deliveries": "user_alert_deliveries", "digests": "user_alert_digests"}
+_QUEUE_OF = {queue.name: queue for queue in QUEUES}
+KINDS = {name: queue.table for name, queue in _QUEUE_OF.items()}
+SEND_CHANNELS = ("email", "telegram", "sms")
 INCLUDES = ("exhausted", "unknown", "not_configured")
 MAX_SINCE_HOURS = 168
 DEFAULT_SINCE_HOURS = 24
@@ -26,19 +28,27 @@ SELECT
     q.channel,
     q.status,
     CASE
-        WHEN q.status = 'skipped' THEN NULL
-        WHEN q.failure_code = ANY (%(unknown)s::text[]) THEN
-            CASE WHEN NOT %(include_unknown)s THEN q.failure_code END
-        WHEN q.failure_code = ANY (%(transient)s::text[]) THEN
+        WHEN q.status <> 'skipped' AND NOT coalesce(
+            q.failure_code = ANY (%(transient)s::text[])
+            OR (%(include_unknown)s AND q.failure_code = ANY (%(unknown)s::text[])),
+            FALSE
+        ) THEN coalesce(q.failure_code, 'no_code')
+        ELSE coalesce(
+            {left_out},
             CASE
-                WHEN q.attempts >= %(max_attempts)s AND NOT %(include_exhausted)s
+                WHEN q.status <> 'skipped'
+                    AND q.failure_code = ANY (%(transient)s::text[])
+                    AND q.attempts >= %(max_attempts)s
+                    AND NOT %(include_exhausted)s
                     THEN 'attempts_exhausted'
             END
-        ELSE coalesce(q.failure_code, 'no_code')
+        )
     END AS excluded_by,
     coalesce(q.failed_at, q.created_at) AS since
 FROM {table} AS q
 WHERE {of_queue}
+  AND (%(channel)s::text IS NULL OR q.channel = %(channel)s)
+  AND (%(failure_code)s::text IS NULL OR q.failure_code = %(failure_code)s)
   AND (
       (q.status = 'failed' AND q.failed_at > %(since)s AND q.failed_at <= %(now)s)
       OR (
@@ -76,25 +86,22 @@ WHERE q.id = ANY (%(ids)s) AND q.status IN ('failed', 'skipped')
 RETURNING q.channel
 """
 
-_AUDIT = """
-INSERT INTO alerts_admin_actions (action, token_key_id, parameters, result, created_at)
-VALUES ('retry_failed', %(token_key_id)s, %(parameters)s, %(result)s, %(now)s)
-RETURNING id
-"""
-
 
 @dataclass(frozen=True)
 class RetryRequest:
     """What to send again: failures of the last ``since_hours``, at most ``limit`` of them.
 
     Each value of ``include`` lifts one exclusion: ``exhausted``, ``unknown``,
-    ``not_configured``.
+    ``not_configured``. With ``failure_code`` or ``channel`` only such rows are looked at and
+    counted. What sending would skip is left out whatever is asked for.
     """
 
     kind: str
     since_hours: int = DEFAULT_SINCE_HOURS
     limit: int | None = None
     include: tuple[str, ...] = ()
+    failure_code: str | None = None
+    channel: str | None = None
     dry_run: bool = False
 
 
@@ -145,15 +152,18 @@ def retry_failed(
             "since_hours": request.since_hours,
             "limit": limit,
             "include": list(request.include),
+            "failure_code": request.failure_code,
+            "channel": request.channel,
         }
         told = {name: result[name] for name in ("eligible", "requeued", "excluded", "by_channel")}
-        audit = {
-            "token_key_id": token_key_id,
-            "parameters": json.dumps(asked),
-            "result": json.dumps(told),
-            "now": now,
-        }
-        result["action_id"] = db.fetch_all(conn, _AUDIT, audit)[0]["id"]
+        result["action_id"] = audit.record_action(
+            conn,
+            action="retry_failed",
+            token_key_id=token_key_id,
+            parameters=asked,
+            result=told,
+            now=now,
+        )
     return result
 
 
@@ -178,6 +188,9 @@ def _parameters(settings: Settings, request: RetryRequest, now: datetime) -> dic
         "since": now - timedelta(hours=request.since_hours),
         "limit": min(request.limit or most, most),
         "max_attempts": settings.max_attempts,
+        "failure_code": request.failure_code,
+        "channel": request.channel,
+        "too_old": too_old(_QUEUE_OF[request.kind], settings.delivery_max_age_hours, now),
         "transient": list(codes_of(FailureClass.TRANSIENT)),
         "unknown": list(codes_of(FailureClass.UNKNOWN)),
         **{f"include_{name}": name in request.include for name in INCLUDES},
@@ -191,4 +204,5 @@ def _statement(text: str, kind: str) -> sql.Composed:
             "q.delivery_kind IN ('instant', 'digest')" if kind == "deliveries" else "TRUE"
         ),
     }
-    return sql.SQL(text).format(**parts, candidates=sql.SQL(_CANDIDATES).format(**parts))
+    candidates = sql.SQL(_CANDIDATES).format(**parts, left_out=sql.SQL(LEFT_OUT))
+    return sql.SQL(text).format(**parts, candidates=candidates)

@@ -71,11 +71,13 @@ def get_run(run_id: str) -> dict[str, Any]:
 
 
 @blueprint.get("/health")
-def health() -> dict[str, Any]:
-    """Delivery health."""
-    Params()
+def health() -> tuple[dict[str, Any], int]:
+    """Delivery health; 503 with the same body when it is as bad as ``fail_on`` says, or worse."""
+    fail_on = Params("fail_on").choice("fail_on", ("failing", "degraded"))
     with database().transaction() as conn:
-        return get_health(conn, settings(), business_now())
+        found = get_health(conn, settings(), business_now())
+    bad = {"failing": ("failing",), "degraded": ("degraded", "failing")}.get(fail_on or "", ())
+    return found, 503 if found["status"] in bad else 200
 
 
 def settings() -> Settings:

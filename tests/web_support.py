@@ -25,6 +25,9 @@ ADMIN_ROUTES = [
     ("GET", f"{PREFIX}/runs"),
     ("GET", f"{PREFIX}/runs/some-id"),
     ("GET", f"{PREFIX}/health"),
+    ("GET", f"{PREFIX}/actions"),
+    ("POST", f"{PREFIX}/pause?reason=test"),
+    ("POST", f"{PREFIX}/resume"),
     ("POST", f"{PREFIX}/retry_failed?kind=deliveries"),
     ("POST", f"{PREFIX}/retry_failed?kind=digests"),
 ]

@@ -9,14 +9,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from psycopg2 import sql
 
 from alerts import db
-from alerts.failures import FailureCode
 
 CLAIM_SECONDS = 120
+
+# What sending leaves out of a queue q although it is due, as the code to skip it with: what has
+# become too old (digests do not: three days without a run are three digests), and what its user
+# has switched off since. Repair asks the same before it queues a row again.
+LEFT_OUT = """
+CASE
+    WHEN q.created_at < %(too_old)s::timestamptz THEN 'expired'
+    WHEN EXISTS (
+        SELECT
+        FROM user_channel_prefs AS p
+        WHERE p.user_id = q.user_id AND p.channel = q.channel AND p.enabled IS FALSE
+    ) THEN 'channel_disabled'
+END
+"""
 
 
 @dataclass(frozen=True)
@@ -87,8 +100,7 @@ class Claimed:
     """The result of one claim: rows to send, and those that were skipped instead."""
 
     to_send: list[Claim] = field(default_factory=list)
-    expired: int = 0
-    not_configured: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)  # by code
     by_channel: Counter[str] = field(default_factory=Counter)  # all rows moved
 
 
@@ -99,6 +111,7 @@ def _statement(text: str, queue: Queue) -> sql.Composed:
         ours=sql.SQL(queue.ours),
         eligible=sql.SQL(queue.eligible),
         event_id=sql.SQL(queue.event_column),
+        left_out=sql.SQL(LEFT_OUT),
         digest=sql.SQL(
             "q.period, q.window_start::timestamptz, q.window_end::timestamptz"
             if queue is DIGESTS
@@ -129,11 +142,31 @@ RETURNING
     q.next_retry_at::timestamptz, q.created_at::timestamptz
 """
 
+# Which queue has claims that have lapsed: nearly always none, and one question is enough.
+_LOST = """
+SELECT
+    EXISTS (
+        SELECT
+        FROM user_alert_deliveries AS q
+        WHERE q.status = 'sending' AND {deliveries_ours}
+          AND (q.claimed_until < clock_timestamp() OR q.claimed_until IS NULL)
+    ) AS deliveries,
+    EXISTS (
+        SELECT
+        FROM user_alert_digests AS q
+        WHERE q.status = 'sending' AND {digests_ours}
+          AND (q.claimed_until < clock_timestamp() OR q.claimed_until IS NULL)
+    ) AS digests
+"""
+
 # Per channel the oldest due rows: never tried and due retries are two ranges of the queue's
 # index. What is too old or has no provider is skipped in the same step, unsent.
 _CLAIM = """
 WITH lane AS (
-    SELECT * FROM unnest(%(channels)s::text[], %(rooms)s::integer[]) AS l (channel, room)
+    SELECT *
+    FROM unnest(%(channels)s::text[], %(rooms)s::integer[]) AS l (channel, room)
+    -- Asked with every claim: a pause ends a run that is under way as well.
+    WHERE NOT EXISTS (SELECT FROM alerts_pauses AS p WHERE p.channel IN ('all', l.channel))
 ),
 due AS MATERIALIZED (
     SELECT picked.id
@@ -176,10 +209,12 @@ due AS MATERIALIZED (
 sorted AS (
     SELECT
         q.id,
-        CASE
-            WHEN q.created_at < %(too_old)s::timestamptz THEN 'expired'
-            WHEN q.channel = ANY (%(unconfigured)s::text[]) THEN 'channel_not_configured'
-        END AS skip_code
+        coalesce(
+            {left_out},
+            CASE
+                WHEN q.channel = ANY (%(unconfigured)s::text[]) THEN 'channel_not_configured'
+            END
+        ) AS skip_code
     FROM {table} AS q
     JOIN due ON due.id = q.id
 ),
@@ -239,6 +274,13 @@ RETURNING q.id
 """
 
 
+def queues_with_lost(conn: db.Connection) -> list[Queue]:
+    """The queues that have rows in ``sending`` whose claim has lapsed."""
+    ours = {f"{queue.name}_ours": sql.SQL(queue.ours) for queue in QUEUES}
+    found = db.fetch_all(conn, sql.SQL(_LOST).format(**ours))[0]
+    return [queue for queue in QUEUES if found[queue.name]]
+
+
 def adopt_lost(conn: db.Connection, queue: Queue, run_id: str, limit: int) -> list[Claim]:
     """Take over rows in ``sending`` whose claim has lapsed; at most ``limit``."""
     rows = db.fetch_all(
@@ -247,6 +289,13 @@ def adopt_lost(conn: db.Connection, queue: Queue, run_id: str, limit: int) -> li
         {"run_id": run_id, "limit": limit, "seconds": CLAIM_SECONDS},
     )
     return [Claim(queue=queue, **row) for row in rows]
+
+
+def too_old(queue: Queue, max_age_hours: int, now: datetime) -> datetime | None:
+    """Before when a row of the queue is too old to send; None: never."""
+    if not max_age_hours or queue is not DELIVERIES:
+        return None
+    return now - timedelta(hours=max_age_hours)
 
 
 def claim_due(
@@ -258,12 +307,12 @@ def claim_due(
     rooms: dict[str, int],
     limit: int,
     unconfigured: Sequence[str],
-    too_old: datetime | None,
+    max_age_hours: int,
     allowlist: Sequence[int] | None,
 ) -> Claimed:
     """Claim due rows: at most ``rooms[channel]`` a channel and ``limit`` in all.
 
-    Rows created before ``too_old`` and rows of ``unconfigured`` channels end as ``skipped``.
+    Rows of :data:`LEFT_OUT` and rows of ``unconfigured`` channels end as ``skipped``.
     """
     rows = db.fetch_all(
         conn,
@@ -275,7 +324,7 @@ def claim_due(
             "rooms": list(rooms.values()),
             "limit": limit,
             "unconfigured": list(unconfigured),
-            "too_old": too_old,
+            "too_old": too_old(queue, max_age_hours, now),
             "allowlist": list(allowlist) if allowlist is not None else None,
             "seconds": CLAIM_SECONDS,
         },
@@ -286,10 +335,8 @@ def claim_due(
         skip_code = row.pop("skip_code")
         if skip_code is None:
             claimed.to_send.append(Claim(queue=queue, **row))
-        elif skip_code == FailureCode.EXPIRED:
-            claimed.expired += 1
         else:
-            claimed.not_configured += 1
+            claimed.skipped[skip_code] += 1
     return claimed
 
 

@@ -75,6 +75,7 @@ class PhaseContext:
     ensure_lock: Callable[[], None]
     channels: Mapping[str, Channel]
     log: logging.LoggerAdapter[logging.Logger]
+    paused: frozenset[str] = frozenset()  # channels that the owner has paused
     random: Callable[[], float] = random.random
     scrub: Callable[[str], str] = Redactor().scrub  # the net below what adapters promise
     progress: Progress = no_progress

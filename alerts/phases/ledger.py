@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
-from alerts.failures import DeliveryError
+from alerts.failures import DeliveryError, FailureCode
 from alerts.phases import claims
 from alerts.phases.claims import QUEUES, Claim, Outcome, Queue
 from alerts.phases.context import Counts, PhaseContext
@@ -21,7 +21,13 @@ OUTCOME_COUNTS = (
     "skipped_not_configured",
     "skipped_missing_destination",
     "skipped_expired",
+    "skipped_channel_disabled",
 )
+_SKIPPED = {
+    FailureCode.EXPIRED: "skipped_expired",
+    FailureCode.CHANNEL_DISABLED: "skipped_channel_disabled",
+    FailureCode.CHANNEL_NOT_CONFIGURED: "skipped_not_configured",
+}
 
 
 class Ledger:
@@ -42,9 +48,9 @@ class Ledger:
     def add_claimed(self, queue: Queue, found: claims.Claimed) -> None:
         """Count a claim, with the rows it skipped at once."""
         tally = self.tally[queue.name]
-        tally["claimed"] += len(found.to_send) + found.expired + found.not_configured
-        tally["skipped_expired"] += found.expired
-        tally["skipped_not_configured"] += found.not_configured
+        tally["claimed"] += len(found.to_send) + found.skipped.total()
+        for code, rows in found.skipped.items():
+            tally[_SKIPPED[FailureCode(code)]] += rows
 
     def record(self, outcomes: Iterable[Outcome]) -> int:
         """Store and count outcomes; the number of rows that no attempt was made at (released or

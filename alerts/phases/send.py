@@ -6,13 +6,12 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
-from datetime import timedelta
 
 from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
 from alerts.locks import LockLost
 from alerts.messages import Style
 from alerts.phases import claims
-from alerts.phases.claims import DELIVERIES, QUEUES, Claim, Outcome, Queue
+from alerts.phases.claims import QUEUES, Claim, Outcome, Queue
 from alerts.phases.content import Contents
 from alerts.phases.context import Counts, PhaseContext
 from alerts.phases.dispatch import Dispatcher, Job, Result
@@ -60,6 +59,7 @@ class _Sender:
             context.conn, Style(app_base_url=settings.app_base_url, timezone=settings.timezone)
         )
         self.held: dict[str, str] = {}
+        self.limited: set[str] = set()  # a provider asked to slow down
         self.cap_left = settings.max_send_per_run
         self.exhausted: dict[str, float] = {}  # channels with nothing due, and when that was seen
         self.renewed_at = time.monotonic()
@@ -74,6 +74,7 @@ class _Sender:
         counts = self.ledger.counts()
         counts["stopped_early"] = stopped
         counts["channels_held"] = dict(self.held)
+        counts["channels"] = {name: self._seen(name) for name in CHANNELS}
         if stopped == "lock_lost":
             raise PhaseFailed("lock_lost: the connection that held the phase lock ended", counts)
         if self.held:
@@ -81,10 +82,20 @@ class _Sender:
             raise PhaseFailed(f"channel held: {held}; its messages stay queued", counts)
         return counts
 
+    def _seen(self, name: str) -> dict[str, bool]:
+        """How the run found a channel."""
+        return {
+            "configured": name in self.context.channels,
+            "held": name in self.held,
+            "rate_limited": name in self.limited,
+            "paused": name in self.context.paused,
+        }
+
     def _rescue_and_send(self) -> str | None:
         """All the work, ended in order; why it ended early, or None."""
         try:
-            for queue in QUEUES:
+            self.context.ensure_lock()
+            for queue in claims.queues_with_lost(self.context.conn):
                 self._rescue(queue)
             stopped = self._send_until_done()
         except LockLost:
@@ -207,7 +218,6 @@ class _Sender:
         context = self.context
         context.ensure_lock()
         now = context.clock.now()
-        max_age = context.settings.delivery_max_age_hours
         claimed = claims.claim_due(
             context.conn,
             queue,
@@ -216,7 +226,7 @@ class _Sender:
             rooms=rooms,
             limit=limit,
             unconfigured=self.unconfigured,
-            too_old=now - timedelta(hours=max_age) if max_age and queue is DELIVERIES else None,
+            max_age_hours=context.settings.delivery_max_age_hours,
             allowlist=context.settings.allowlist,
         )
         self.ledger.add_claimed(queue, claimed)
@@ -256,6 +266,8 @@ class _Sender:
                 self._note_held(claim.channel, error)
                 outcomes.append(released(claim))
             else:
+                if error.code is FailureCode.RATE_LIMITED:
+                    self.limited.add(claim.channel)
                 outcomes.append(self.ledger.failure(claim, error))
         self._store(outcomes)
         self.dispatcher.recorded(len(results))
