@@ -146,6 +146,7 @@ def test_a_call_that_finds_nothing_leaves_its_trace_too(conn: Connection) -> Non
     assert (audit["action"], audit["token_key_id"]) == ("retry_failed", "0123abcd")
     assert audit["parameters"] == {
         "kind": "digests", "since_hours": 5, "limit": 1000, "include": ["unknown"],
+        "failure_code": None, "channel": None,
     }  # fmt: skip
     assert audit["result"] == {"eligible": 0, "requeued": 0, "excluded": {}, "by_channel": {}}
 

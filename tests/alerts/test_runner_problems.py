@@ -113,14 +113,14 @@ def test_unreachable_database_is_said_without_the_password(
     assert "Traceback" not in said
 
 
-def test_database_without_tables_fails_every_phase_and_says_why(
+def test_database_without_tables_fails_the_run_and_says_why(
     empty_database_url: str, tmp_path: Path
 ) -> None:
     code, lines = Runner(empty_database_url, tmp_path).json_lines("--phase", "all")
     assert code == 1
-    assert [line["status"] for line in lines] == ["failed"] * 5
-    assert lines[4]["recorded"] is False
-    assert all("42P01" in line["error_summary"] for line in lines[:4])
+    (line,) = lines
+    assert (line["status"], line["recorded"]) == ("failed", False)
+    assert "42P01" in line["error_summary"]
 
 
 def start(runner: Runner, *arguments: str, stdout: int) -> subprocess.Popen[bytes]:

@@ -221,6 +221,9 @@ def test_a_failure_tells_no_text_of_its_own(
     monkeypatch.setattr(internal.history, "get_run", fail)
     monkeypatch.setattr(internal, "get_health", fail)
     monkeypatch.setattr(repair.requeue, "retry_failed", fail)
+    monkeypatch.setattr(repair.audit, "list_actions", fail)
+    monkeypatch.setattr(repair.pauses, "pause", fail)
+    monkeypatch.setattr(repair.pauses, "resume", fail)
     monkeypatch.setattr(public, "latest_events", fail)
     for method, path in [*ADMIN_ROUTES, ("GET", "/alerts/events/latest")]:
         response = client.open(path, method=method, headers=ADMIN)

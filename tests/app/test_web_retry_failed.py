@@ -53,6 +53,7 @@ def test_the_audit_names_the_token_by_its_digest_only(
     assert row["created_at"] == NOW
     assert row["parameters"] == {
         "kind": "deliveries", "since_hours": 48, "limit": 2, "include": ["unknown"],
+        "failure_code": None, "channel": None,
     }  # fmt: skip
     assert row["result"] == {
         "eligible": 3, "requeued": 2, "excluded": {}, "by_channel": {"email": 2},

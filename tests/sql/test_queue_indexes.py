@@ -77,7 +77,7 @@ def claim(conn: Connection, queue: claims.Queue) -> claims.Claimed:
         rooms={"email": 16, "telegram": 16},
         limit=32,
         unconfigured=["sms"],
-        too_old=NOW - timedelta(hours=72),
+        max_age_hours=72,
         allowlist=None,
     )
 
