@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from alerts import admin, audit, db, history, pauses, requeue
+from alerts import admin, audit, browse, db, history, pauses, requeue
 from alerts.clock import Clock
 from alerts.config import Settings
 from alerts.engine_observability import replay_file
+from alerts.explain import explain
 from alerts.health import get_health
 from alerts.logs import bound
 from alerts.redaction import redactor_for
 
 Answer = dict[str, Any] | None
+Ask = Callable[[db.Connection, Settings, argparse.Namespace, datetime], Answer]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Command:
     """
 
     view: str
-    ask: Callable[[db.Connection, Settings, argparse.Namespace, datetime], Answer]
+    ask: Ask
     read_only: bool = True
     alone: bool = False
     nothing: str = "there is no answer"
@@ -98,12 +100,43 @@ def _pause(
     )
 
 
+def _list(listing: browse.Listing) -> Ask:
+    def ask(
+        conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+    ) -> Answer:
+        names = (*listing.indexed, *listing.others, "since", "before")
+        filters = {name: getattr(options, name) for name in names}
+        return browse.list_rows(conn, listing, limit=options.limit or 50, **filters)
+
+    return ask
+
+
+def _explain(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    found = explain(conn, settings, event_id=options.event_id, user_id=options.user_id, now=now)
+    return None if isinstance(found, str) else found
+
+
 COMMANDS = (
     Command("health", _health),
     Command("runs", _runs),
     Command("run", _run, nothing="no run has this id"),
     Command("retry_failed", _retry_failed, read_only=False),  # its dry run locks rows as well
     Command("actions", _actions),
+    Command("deliveries", _list(browse.DELIVERIES)),
+    Command(
+        "delivery",
+        lambda conn, settings, options, now: browse.get_delivery(conn, options.delivery),
+        nothing="no delivery has this id",
+    ),
+    Command("digests", _list(browse.DIGESTS)),
+    Command(
+        "digest",
+        lambda conn, settings, options, now: browse.get_digest(conn, options.digest),
+        nothing="no digest has this id",
+    ),
+    Command("explain", _explain, nothing="there is no such event or no such user"),
     Command("pause", _pause, read_only=False),
     Command("resume", _pause, read_only=False),
     Command("replay_spool", _replay_spool, read_only=False, alone=True),

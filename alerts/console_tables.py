@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from alerts import console_runs
+from alerts import console_browse, console_runs
 from alerts.console_text import Column, Style, clean, duration, facts, moment, table, wrap
 
 
@@ -106,8 +106,10 @@ def paused(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 VIEWS: dict[str, Callable[[Style, Mapping[str, Any]], list[str]]] = {
-    "actions": actions, "health": health, "pause": paused, "preflight": preflight,
-    "replay_spool": replay, "resume": paused, "retry_failed": retry,
+    "actions": actions, "deliveries": console_browse.deliveries, "delivery": console_browse.one,
+    "digest": console_browse.one, "digests": console_browse.digests,
+    "explain": console_browse.explanation, "health": health, "pause": paused,
+    "preflight": preflight,    "replay_spool": replay, "resume": paused, "retry_failed": retry,
     "run": console_runs.run, "runs": console_runs.runs,
 }  # fmt: skip
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from alerts import db
+from alerts.cursors import cursor, parse_cursor
 from alerts.run_record import STALE_SECONDS
 
 TRIGGERS = ("github_actions_schedule", "github_actions_manual", "local")
@@ -44,8 +45,6 @@ WHERE run_id = %(run_id)s
 ORDER BY started_at, id
 """
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
 
 def list_runs(
     conn: db.Connection,
@@ -60,7 +59,7 @@ def list_runs(
 
     ``before`` is a ``next_before`` of an earlier answer; raises ValueError when it is not.
     """
-    before_time, before_id = _parse_cursor(before) if before else (None, None)
+    before_time, before_id = parse_cursor(before) if before else (None, None)
     rows = db.fetch_all(
         conn,
         LIST_RUNS,
@@ -75,7 +74,7 @@ def list_runs(
         },
     )
     page, more = rows[:limit], rows[limit:]
-    next_before = _cursor(page[-1]) if more else None
+    next_before = cursor(page[-1]["started_at"], page[-1]["id"]) if more else None
     runs = [run_json({k: v for k, v in row.items() if k != "id"}) for row in page]
     return {"count": len(runs), "next_before": next_before, "runs": runs}
 
@@ -99,23 +98,3 @@ def run_json(row: db.Row) -> dict[str, Any]:
 def iso(moment: datetime) -> str:
     """ISO 8601 in UTC with ``+00:00``."""
     return moment.astimezone(UTC).isoformat()
-
-
-def checked_cursor(text: str) -> str:
-    """The cursor itself; raises ValueError when it is none of ours."""
-    _parse_cursor(text)
-    return text
-
-
-def _cursor(row: db.Row) -> str:
-    # Digits only, so that it passes through a URL and a shell unquoted.
-    microseconds = (row["started_at"] - _EPOCH) // timedelta(microseconds=1)
-    return f"{microseconds}.{row['id']}"
-
-
-def _parse_cursor(text: str) -> tuple[datetime, int]:
-    microseconds, dot, row_id = text.partition(".")
-    digits = microseconds.isascii() and microseconds.isdigit() and row_id.isdigit()
-    if not (dot and digits and len(microseconds) <= 17 and row_id.isascii() and len(row_id) <= 18):
-        raise ValueError("not a cursor")
-    return _EPOCH + timedelta(microseconds=int(microseconds)), int(row_id)

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from alerts import pauses, phases, requeue
+from alerts.cursors import checked_cursor
 from alerts.env import parse_time
 from alerts.failures import FailureCode
-from alerts.health import CHANNELS
+from alerts.health import CHANNELS, OWN_KINDS, STATUSES
 
 T = TypeVar("T")
 
@@ -27,7 +28,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_modes(parser)
     _add_details(parser)
     options = parser.parse_args(arguments)
-    if (options.runs or options.actions) and (options.limit or 1) > 200:
+    if options.explain and not (options.event_id and options.user_id):
+        parser.error("--explain needs --event-id and --user-id")
+    lists = (options.runs, options.actions, options.deliveries, options.digests)
+    if any(lists) and (options.limit or 1) > 200:
         parser.error("--limit of a list is at most 200")
     if options.pause and not options.reason:
         parser.error("--pause needs --reason TEXT")
@@ -45,6 +49,13 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
     mode.add_argument("--runs", action="store_true", help="the last runs")
     mode.add_argument("--run", metavar="RUN_ID", help="one run with its phases")
     mode.add_argument("--retry-failed", choices=sorted(requeue.KINDS), help="queue failures again")
+    mode.add_argument("--deliveries", action="store_true", help="deliveries, newest first")
+    mode.add_argument("--delivery", type=_number(1, 999_999_999), metavar="ID", help="one of them")
+    mode.add_argument("--digests", action="store_true", help="digests, newest first")
+    mode.add_argument("--digest", type=_number(1, 999_999_999), metavar="ID", help="one of them")
+    mode.add_argument(
+        "--explain", action="store_true", help="why --user-id did or did not get --event-id"
+    )
     mode.add_argument("--actions", action="store_true", help="the audit of admin writes")
     for name, text in (("--pause", "stop the engine or one channel"), ("--resume", "go on")):
         mode.add_argument(
@@ -79,6 +90,13 @@ def _add_details(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reason", type=_parsed(pauses.checked_reason), help="of --pause, --resume"
     )
+    parser.add_argument("--status", choices=STATUSES, help="only rows in this state")
+    parser.add_argument("--kind", choices=OWN_KINDS, help="only deliveries of this kind")
+    parser.add_argument("--period", choices=("daily", "hourly"), help="only such digests")
+    parser.add_argument("--user-id", type=_number(1, 999_999_999), help="of one user")
+    parser.add_argument("--event-id", type=_number(1, 999_999_999), help="of one event")
+    parser.add_argument("--since", type=_time, help="only rows made since this ISO time")
+    parser.add_argument("--before", type=_parsed(checked_cursor), help="the next page")
     parser.add_argument("--now", type=_time, help="freeze business time at this ISO time")
     parser.add_argument(
         "--log-json", action="store_true", help="JSON lines (the default where CI is true)"

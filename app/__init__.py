@@ -10,8 +10,9 @@ from flask import Flask, Response, request
 from alerts.config import Settings, require_database_url
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
+from app import browse as browse  # these two hang their routes on internal's blueprint
 from app import errors, internal, public
-from app import repair as repair  # hangs its routes on internal's blueprint
+from app import repair as repair
 from app.database import Database
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py

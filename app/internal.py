@@ -15,6 +15,7 @@ from flask import Blueprint, current_app, g, request
 from alerts import history, phases
 from alerts.clock import Clock
 from alerts.config import Settings
+from alerts.cursors import checked_cursor
 from alerts.health import get_health
 from app.database import database
 from app.errors import ApiError
@@ -52,7 +53,7 @@ def list_runs() -> dict[str, Any]:
         "phase": params.choice("phase", phases.PHASE_CHOICES),
         "triggered_by": params.choice("triggered_by", history.TRIGGERS),
         "before": params.parsed(
-            "before", None, history.checked_cursor, "a next_before of an earlier answer"
+            "before", None, checked_cursor, "a next_before of an earlier answer"
         ),
     }
     with database().transaction() as conn:

@@ -26,11 +26,18 @@ ADMIN_ROUTES = [
     ("GET", f"{PREFIX}/runs/some-id"),
     ("GET", f"{PREFIX}/health"),
     ("GET", f"{PREFIX}/actions"),
+    ("GET", f"{PREFIX}/deliveries"),
+    ("GET", f"{PREFIX}/deliveries/7"),
+    ("GET", f"{PREFIX}/digests"),
+    ("GET", f"{PREFIX}/digests/7"),
+    ("GET", f"{PREFIX}/explain?event_id=1&user_id=1"),
     ("POST", f"{PREFIX}/pause?reason=test"),
     ("POST", f"{PREFIX}/resume"),
     ("POST", f"{PREFIX}/retry_failed?kind=deliveries"),
     ("POST", f"{PREFIX}/retry_failed?kind=digests"),
 ]
+# Nothing is there in an empty database.
+MISSING = ("/some-id", "/7", "&user_id=1")
 PUBLIC_ROUTES = [("GET", "/healthz"), ("GET", "/alerts/events/latest")]
 ROUTES = [*ADMIN_ROUTES, *PUBLIC_ROUTES]
 

@@ -73,21 +73,21 @@ range_plans AS MATERIALIZED (
       AND p.is_active IS NOT FALSE
 ),
 range_prefs AS MATERIALIZED (
-    SELECT p.user_id, p.region, p.alert_type, p.asset, p.threshold, p.enabled
+    SELECT p.id AS pref_id, p.user_id, p.region, p.alert_type, p.asset, p.threshold, p.enabled
     FROM user_alert_prefs AS p, bounds AS b
     WHERE p.user_id BETWEEN b.first_id AND b.last_id
 ),
 effective_prefs AS (  -- a user without any row has one default
-    SELECT user_id, region, alert_type, asset, threshold
+    SELECT pref_id, user_id, region, alert_type, asset, threshold
     FROM range_prefs
     WHERE enabled IS NOT FALSE
     UNION ALL
-    SELECT a.user_id, 'Europe', 'HIGH_IMPACT_EVENT', NULL, 4
+    SELECT NULL, a.user_id, 'Europe', 'HIGH_IMPACT_EVENT', NULL, 4
     FROM audience AS a
     WHERE NOT EXISTS (SELECT FROM range_prefs AS p WHERE p.user_id = a.user_id)
 ),
-interested AS MATERIALIZED (
-    SELECT DISTINCT p.user_id
+matching AS (
+    SELECT p.user_id, p.pref_id
     FROM effective_prefs AS p, event AS e
     WHERE (p.alert_type IS NULL OR p.alert_type = e.alert_type)
       AND (
@@ -97,6 +97,9 @@ interested AS MATERIALIZED (
       )
       AND (p.asset IS NULL OR lower(p.asset) = ANY (e.scope_assets))
       AND (p.threshold IS NULL OR e.measure >= p.threshold)
+),
+interested AS MATERIALIZED (
+    SELECT DISTINCT user_id FROM matching
 ),
 offers AS MATERIALIZED (  -- what each plan gives on each channel for this type of event
     SELECT
@@ -125,20 +128,18 @@ ruled AS (
         offer.plan_code,
         offer.instant_per_day,
         coalesce(cp.digest_only, FALSE) AS digest_only,
+        -- What the reason rests on, for whoever asks why; fan-out itself does not read them.
+        coalesce(offer.type_allowed, FALSE) AS type_allowed,
+        i.user_id IS NOT NULL AS wanted,
+        cp.enabled IS NOT FALSE AS channel_enabled,
+        destination.reachable,
+        coalesce(offer.allowed, FALSE) AS channel_allowed,
         CASE
             WHEN NOT coalesce(offer.type_allowed, FALSE) THEN 'plan_type'
             WHEN i.user_id IS NULL
                 OR cp.enabled IS FALSE
                 OR (c.channel = 'sms' AND cp.digest_only) THEN 'prefs'
-            WHEN NOT coalesce(
-                CASE c.channel
-                    WHEN 'email' THEN a.has_email
-                    WHEN 'telegram' THEN a.has_telegram
-                    WHEN 'sms' THEN a.has_sms
-                    ELSE TRUE
-                END,
-                FALSE
-            ) THEN 'missing_destination'
+            WHEN NOT destination.reachable THEN 'missing_destination'
             WHEN NOT offer.allowed THEN 'channel_not_in_plan'
             WHEN d.user_id IS NOT NULL THEN 'exists'
         END AS reason
@@ -146,6 +147,17 @@ ruled AS (
     LEFT JOIN range_plans AS plan ON plan.user_id = a.user_id
     LEFT JOIN interested AS i ON i.user_id = a.user_id
     CROSS JOIN unnest(ARRAY['email', 'telegram', 'sms', 'account']) AS c (channel)
+    CROSS JOIN LATERAL (
+        SELECT coalesce(
+            CASE c.channel
+                WHEN 'email' THEN a.has_email
+                WHEN 'telegram' THEN a.has_telegram
+                WHEN 'sms' THEN a.has_sms
+                ELSE TRUE
+            END,
+            FALSE
+        ) AS reachable
+    ) AS destination
     LEFT JOIN offers AS offer  -- no plan, an unknown one and an inactive one all mean free
         ON offer.plan_code = coalesce(plan.plan_code, 'free') AND offer.channel = c.channel
     LEFT JOIN user_channel_prefs AS cp ON cp.user_id = a.user_id AND cp.channel = c.channel

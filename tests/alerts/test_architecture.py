@@ -16,7 +16,8 @@ LAYERS = (
     (
         "alerts.engine", "alerts.history", "alerts.health", "alerts.health_status",
         "alerts.health_counts", "alerts.health_queue", "alerts.requeue", "alerts.audit",
-        "alerts.pauses", "alerts.preflight",
+        "alerts.pauses", "alerts.browse", "alerts.explain", "alerts.console_browse",
+        "alerts.prune", "alerts.preflight",
         "alerts.events", "alerts.github", "alerts.admin", "alerts.commands", "alerts.options",
         "alerts.console", "alerts.console_runs", "alerts.console_tables",
     ),
@@ -28,7 +29,7 @@ LAYERS = (
     ),
     (
         "alerts.db", "alerts.failures", "alerts.config", "alerts.env", "alerts.channel_config",
-        "alerts.clock", "alerts.run_record", "alerts.schedule",
+        "alerts.clock", "alerts.cursors", "alerts.run_record", "alerts.schedule",
     ),
 )  # fmt: skip
 WEB = ("flask", "werkzeug", "gunicorn", "app")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, history, runner
+from alerts import cursors, db, history, runner
 from tests.web_support import CLOSED_PORT, Admin, add_item, add_run, app_for
 from tests.world import query, run
 
@@ -21,10 +21,10 @@ START = datetime(2026, 1, 16, 12, 30, tzinfo=UTC)
 @given(st.text(max_size=40) | st.from_regex(r"\A[0-9]{1,20}\.[0-9]{1,20}\Z"))
 def test_a_cursor_is_taken_whole_or_refused(text: str) -> None:
     try:
-        assert history.checked_cursor(text) == text
+        assert cursors.checked_cursor(text) == text
     except ValueError:
         return
-    moment, row_id = history._parse_cursor(text)
+    moment, row_id = cursors.parse_cursor(text)
     assert moment.tzinfo is not None
     assert 0 <= row_id < 2**63
 
@@ -34,8 +34,8 @@ def test_a_cursor_is_taken_whole_or_refused(text: str) -> None:
     st.integers(1, 10**18 - 1),
 )
 def test_a_cursor_leads_back_to_its_row(moment: datetime, row_id: int) -> None:
-    cursor = history._cursor({"started_at": moment, "id": row_id})
-    assert history._parse_cursor(cursor) == (moment, row_id)
+    cursor = cursors.cursor(moment, row_id)
+    assert cursors.parse_cursor(cursor) == (moment, row_id)
 
 
 def test_a_bad_cursor_is_refused_by_the_function_too(conn: Connection) -> None:
@@ -52,7 +52,7 @@ def test_a_page_reads_the_index_however_long_the_history(conn: Connection) -> No
     )
     first = history.list_runs(conn, limit=50)
     parameters = dict.fromkeys(("status", "phase", "triggered_by"))
-    cursor = history._parse_cursor(first["next_before"])
+    cursor = cursors.parse_cursor(first["next_before"])
     for before_time, before_id in ((None, None), cursor):
         place = {"before_time": before_time, "before_id": before_id, "limit": 50, "stale": 90}
         rows = db.fetch_all(conn, "EXPLAIN " + history.LIST_RUNS, {**parameters, **place})

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from tests.web_support import (
     ADMIN_ROUTES,
     CLOSED_PORT,
+    MISSING,
     PREFIX,
     PUBLIC_ROUTES,
     TOKEN,
@@ -75,7 +76,7 @@ def test_the_token_opens_every_admin_route(database_url: str) -> None:
     client = client_with(database_url, TOKEN)
     for method, path in ADMIN_ROUTES:
         response = client.open(path, method=method, headers={"X-Internal-Token": TOKEN})
-        assert response.status_code == (404 if path.endswith("some-id") else 200)
+        assert response.status_code == (404 if path.endswith(MISSING) else 200)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
