@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from alerts import admin, audit, browse, db, history, pauses, requeue
+from alerts import admin, audit, browse, db, history, pauses, prune, requeue
 from alerts.clock import Clock
 from alerts.config import Settings
 from alerts.engine_observability import replay_file
@@ -118,6 +118,19 @@ def _explain(
     return None if isinstance(found, str) else found
 
 
+def _prune(
+    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
+) -> Answer:
+    # On a session of its own, with a lock that a pooler's connection could not hold.
+    return prune.prune(
+        settings,
+        keep_days=options.keep_days,
+        dry_run=options.dry_run,
+        now=now,
+        token_key_id=admin.CLI_KEY_ID,
+    )
+
+
 COMMANDS = (
     Command("health", _health),
     Command("runs", _runs),
@@ -139,6 +152,7 @@ COMMANDS = (
     Command("explain", _explain, nothing="there is no such event or no such user"),
     Command("pause", _pause, read_only=False),
     Command("resume", _pause, read_only=False),
+    Command("prune", _prune, read_only=False, alone=True),
     Command("replay_spool", _replay_spool, read_only=False, alone=True),
 )
 

@@ -105,11 +105,24 @@ def paused(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return [*lines, f"audit entry {answer['action_id']}"]
 
 
+def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What was removed, or would be, and what stays though it is old."""
+    done = "would be removed (dry run: nothing was changed)" if answer["dry_run"] else "removed"
+    lines = wrap(f"older than {moment(answer['cutoff'])} UTC, {done}:", style.width)
+    pairs = [(name.replace("_", " "), str(count)) for name, count in answer["removed"].items()]
+    lines += facts(style, pairs)
+    lines += _tally(style.width, "kept, still open", answer["kept_open"])
+    if answer["action_id"] is not None:
+        lines.append(f"audit entry {answer['action_id']}")
+    return lines
+
+
 VIEWS: dict[str, Callable[[Style, Mapping[str, Any]], list[str]]] = {
     "actions": actions, "deliveries": console_browse.deliveries, "delivery": console_browse.one,
     "digest": console_browse.one, "digests": console_browse.digests,
     "explain": console_browse.explanation, "health": health, "pause": paused,
-    "preflight": preflight,    "replay_spool": replay, "resume": paused, "retry_failed": retry,
+    "preflight": preflight, "prune": pruned,
+    "replay_spool": replay, "resume": paused, "retry_failed": retry,
     "run": console_runs.run, "runs": console_runs.runs,
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from alerts import pauses, phases, requeue
+from alerts import pauses, phases, prune, requeue
 from alerts.cursors import checked_cursor
 from alerts.env import parse_time
 from alerts.failures import FailureCode
@@ -28,6 +28,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     _add_modes(parser)
     _add_details(parser)
     options = parser.parse_args(arguments)
+    if options.prune and options.keep_days is None:
+        parser.error("--prune needs --keep-days N")
     if options.explain and not (options.event_id and options.user_id):
         parser.error("--explain needs --event-id and --user-id")
     lists = (options.runs, options.actions, options.deliveries, options.digests)
@@ -56,6 +58,7 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
     mode.add_argument(
         "--explain", action="store_true", help="why --user-id did or did not get --event-id"
     )
+    mode.add_argument("--prune", action="store_true", help="remove what is older than --keep-days")
     mode.add_argument("--actions", action="store_true", help="the audit of admin writes")
     for name, text in (("--pause", "stop the engine or one channel"), ("--resume", "go on")):
         mode.add_argument(
@@ -97,6 +100,9 @@ def _add_details(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--event-id", type=_number(1, 999_999_999), help="of one event")
     parser.add_argument("--since", type=_time, help="only rows made since this ISO time")
     parser.add_argument("--before", type=_parsed(checked_cursor), help="the next page")
+    parser.add_argument(
+        "--keep-days", type=_number(prune.LEAST_DAYS, prune.MOST_DAYS), help="of --prune"
+    )
     parser.add_argument("--now", type=_time, help="freeze business time at this ISO time")
     parser.add_argument(
         "--log-json", action="store_true", help="JSON lines (the default where CI is true)"

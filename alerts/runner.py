@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from alerts import admin, commands, github
+from alerts import admin, commands, db, github
 from alerts.clock import Clock
 from alerts.config import ConfigError, Settings, require_database_url
 from alerts.console import Console, JsonConsole, PeopleConsole
@@ -20,6 +20,7 @@ from alerts.health import get_health
 from alerts.logs import before_records, setup_logging
 from alerts.options import parse
 from alerts.preflight import preflight
+from alerts.prune import PruneRefused
 from alerts.redaction import Redactor, describe_exception, redactor_for
 from alerts.signals import watching
 
@@ -154,6 +155,9 @@ def _answer(settings: Settings, options: argparse.Namespace, console: Console) -
         answer = commands.answer(command, settings, options)
     except psycopg2.Error as error:
         log.error("the database failed: %s", describe_exception(error, redactor_for(settings)))
+        return 1
+    except (db.PoolerDetected, PruneRefused) as error:
+        log.error("%s", error)
         return 1
     except OSError as error:
         log.error("%s cannot be read: %s", error.filename, error.strerror)

@@ -57,3 +57,11 @@ def test_the_schedule_keeps_off_the_full_hour() -> None:
 def test_signals_reach_python() -> None:
     (step,) = [s for s in workflow()["jobs"]["run"]["steps"] if s.get("name") == "Run"]
     assert "exec python -m alerts.runner" in step["run"]
+
+
+def test_pruning_is_weekly_and_takes_its_days_from_the_environment() -> None:
+    text = (WORKFLOW.parent / "alerts_prune.yml").read_text()
+    assert 'cron: "38 3 * * 0"' in text
+    command = text[text.index("run: |") :]
+    assert '--prune --keep-days "$KEEP_DAYS"' in command
+    assert "${{" not in command  # an input that reaches the shell as text could be a command
