@@ -22,6 +22,7 @@ def health(style: Style, answer: Mapping[str, Any]) -> list[str]:
         columns = [Column("failed, 24 h"), Column("code"), Column("count", right=True)]
         rows = [(f["channel"], f["failure_code"] or "", f["count"]) for f in answer["failures_24h"]]
         lines += ["", *table(style, columns, rows)]
+    lines += ["", *_states(style, answer["channels"])]
     pairs = [
         ("oldest due delivery", _minutes(answer["oldest_queued_delivery_minutes"])),
         ("oldest due digest", _minutes(answer["oldest_queued_digest_minutes"])),
@@ -138,6 +139,20 @@ def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]
     columns = [Column(title), *(Column(key, right=True) for key in keys)]
     rows = [(name, *(counts[key] for key in keys)) for name, counts in channels.items()]
     return table(style, columns, rows)
+
+
+def _states(style: Style, channels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A row a channel: how the last run found it, what waits and what is in doubt."""
+    names = ("channel", "state", "oldest due")
+    columns = [*(Column(name) for name in names), Column("in doubt", right=True)]
+    cells: list[tuple[Any, ...]] = []
+    for name, told in channels.items():
+        state = "paused" if told["paused"] else clean(told["held"] or "ok")
+        if told["configured"] is False:
+            state = "not configured"
+        waited = _minutes(told["oldest_due_delivery_minutes"])
+        cells.append((name, state, waited, sum(told["in_doubt"].values())))
+    return table(style, columns, cells)
 
 
 def _finding(style: Style, severity: str, code: str, text: str, hint: str = "") -> list[str]:

@@ -125,7 +125,11 @@ def _channel(
         "decision": decision,
         "kind": kind,
         "taken": delivery is not None or state == "done",
-        "summary": _became(delivery, digest) if delivery else _why_not(decision, row, event),
+        "summary": (
+            _became(delivery, digest) + _digest_since(kind, row)
+            if delivery
+            else _why_not(decision, row, event)
+        ),
         "figures": {
             "plan": row["plan_code"],
             "plan_allows_type": row["type_allowed"],
@@ -178,6 +182,13 @@ def _became(delivery: db.Row, digest: db.Row | None) -> str:
     if delivery["kind"] == "digest" and delivery["status"] == "queued":
         return "queued for the digest of its day, which is built when the window has closed"
     return _state(delivery)
+
+
+def _digest_since(kind: str | None, row: db.Row) -> str:
+    """Why a delivery goes into a digest, where that is not what the user chose."""
+    if kind != "digest" or not row["overflow"]:
+        return ""
+    return f" ({row['quota_used']} of {row['quota_limit']} instant alerts of the day were used)"
 
 
 def _state(row: db.Row) -> str:

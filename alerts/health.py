@@ -114,6 +114,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         ),
         channels=deliveries_24h,
         paused=paused,
+        held=(finished or {}).get("counts", {}).get("c", {}).get("channels_held", {}),
     )
     failing, degraded = failing_reasons(facts), degraded_reasons(facts)
     week = [cell for cell in counts.window(DELIVERIES, WEEK) if cell.kind in OWN_KINDS]

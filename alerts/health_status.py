@@ -26,6 +26,7 @@ class Facts:
     not_configured: int
     channels: dict[str, dict[str, int]]
     paused: list[dict[str, Any]]
+    held: dict[str, str]  # by channel the code, in the last finished run
 
 
 def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
@@ -41,7 +42,10 @@ def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
         text = f"The last success was {ago} minutes ago; see if the scheduler still starts runs."
         reasons.append(("no_recent_success", text))
     if facts.last_finished_status == "failed":
+        held = ", ".join(f"{name} ({code})" for name, code in sorted(facts.held.items()))
         text = "The last finished run failed; its error_summary says why."
+        if held:
+            text = f"The last finished run failed, it held {held}: mend that, its messages wait."
         reasons.append(("last_run_failed", text))
     return reasons
 

@@ -57,6 +57,16 @@ HEALTH: dict[str, Any] = {
     "failures_24h": [{"channel": "email", "failure_code": "rate_limited", "count": 1}],
     "oldest_queued_delivery_minutes": 33.1,
     "oldest_queued_digest_minutes": None,
+    "channels": {
+        name: {
+            "configured": name != "sms",
+            "held": "auth_failed" if name == "email" else None,
+            "paused": name == "telegram",
+            "oldest_due_delivery_minutes": 25.5 if name == "email" else None,
+            "in_doubt": {"lapsed": 1, "waiting": 0, "failed": 2},
+        }
+        for name in ("email", "telegram", "sms", "account")
+    },
     "last_success_minutes": 4.2,
     "last_run": {name: RUN[name] for name in ("run_id", "status", "started_at")},
     "schedule": {
@@ -365,3 +375,10 @@ def test_late_run_says_so_and_jitter_does_not() -> None:
     late = "\n".join(runs(PHONE, {"runs": [RUN | {"late_seconds": 400}]}))
     assert "started 6m40s late" in late
     assert "late" not in "\n".join(runs(PHONE, {"runs": [RUN | {"late_seconds": 9}]}))
+
+
+def test_the_state_of_each_channel_shows() -> None:
+    text = "\n".join(health(PHONE, HEALTH))
+    assert re.search(r"email +auth_failed +25\.5 min +3", text)
+    assert re.search(r"telegram +paused +none +3", text)
+    assert re.search(r"sms +not configured +none +3", text)
