@@ -118,6 +118,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     )
     failing, degraded = failing_reasons(facts), degraded_reasons(facts)
     week = [cell for cell in counts.window(DELIVERIES, WEEK) if cell.kind in OWN_KINDS]
+    doubts = _in_doubt([*week, *counts.window(DIGESTS, WEEK)], queue)
     return {
         "generated_at": iso(now),
         "status": "failing" if failing else "degraded" if degraded else "ok",
@@ -132,6 +133,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "channels": {
             name: {
                 **_channel(name, counts, queue[name], runs["last_sending"] or {}, now),
+                "in_doubt": doubts[name],
                 "paused": any(each["channel"] in (None, name) for each in paused),
             }
             for name in CHANNELS
@@ -152,7 +154,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
             }
             for name, span in (("1h", HOUR), ("24h", DAY), ("7d", WEEK))
         },
-        "in_doubt": sum(_in_doubt(name, counts, queue[name]).total() for name in CHANNELS),
+        "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),
         "per_hour": counts.per_hour(),
         "per_day": counts.per_day(),
         "funnel": _funnel(finished),
@@ -219,7 +221,6 @@ def _channel(
         "rate_limited": False if name == "account" else seen.get("rate_limited"),
         "oldest_due_delivery_minutes": _minutes(queue["delivery"], now),
         "oldest_due_digest_minutes": _minutes(queue["digest"], now),
-        "in_doubt": dict(_in_doubt(name, counts, queue)),
         "queued_to_sent_seconds_24h": {
             kind: {
                 "count": sum(counts.waits.get((name, kind), {}).values()),
@@ -234,19 +235,17 @@ def _channel(
     }
 
 
-def _in_doubt(name: str, counts: HealthCounts, queue: db.Row) -> Counter[str]:
+def _in_doubt(week: list[Cell], queue: dict[str, db.Row]) -> dict[str, dict[str, int]]:
     """Rows of which nobody knows whether the message went out: claims that have lapsed, and of
     the last 7 days those that wait to be sent once more and those given up."""
-    found = Counter(lapsed=queue["lapsed_claims"], waiting=0, failed=0)
-    for source in (DELIVERIES, DIGESTS):
-        for cell in counts.window(source, WEEK):
-            if (
-                cell.channel == name
-                and cell.kind in OWN_KINDS
-                and cell.failure_code in UNKNOWN_CODES
-            ):
-                found["waiting"] += cell.amount if cell.status == "queued" else 0
-                found["failed"] += cell.amount if cell.status == "failed" else 0
+    found = {
+        name: {"lapsed": row["lapsed_claims"], "waiting": 0, "failed": 0}
+        for name, row in queue.items()
+    }
+    states = {"queued": "waiting", "failed": "failed"}
+    for cell in week:
+        if cell.failure_code in UNKNOWN_CODES and cell.status in states and cell.channel in found:
+            found[cell.channel][states[cell.status]] += cell.amount
     return found
 
 

@@ -25,15 +25,15 @@ CREATE TABLE IF NOT EXISTS alerts_health_counts (
 CREATE TABLE IF NOT EXISTS alerts_health_changes (LIKE alerts_health_counts);
 CREATE INDEX IF NOT EXISTS idx_alerts_health_changes ON alerts_health_changes (source, level, bucket);
 
--- How long a message took from queued to sent, in whole seconds, rounded up to the next of eight
--- steps an octave (16, 18, 20 ... 32, 36, 40 ...): at most an eighth too long. Half a second less
+-- How long a message took from queued to sent, in whole seconds, rounded up to the next of four
+-- steps an octave (8, 10, 12, 14, 16, 20 ...): at most a quarter too long. Half a second less
 -- keeps the logarithm away from whole numbers, where it could fall on either side. In two
 -- functions of one expression each, which the planner takes into the statement.
 CREATE OR REPLACE FUNCTION alerts_health_round_up(seconds DOUBLE PRECISION) RETURNS INTEGER
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 SELECT (
-    ceil(seconds / 2 ^ greatest(0, ceil(ln(seconds - 0.5) / ln(2::double precision)) - 4))
-    * 2 ^ greatest(0, ceil(ln(seconds - 0.5) / ln(2::double precision)) - 4)
+    ceil(seconds / 2 ^ greatest(0, ceil(ln(seconds - 0.5) / ln(2::double precision)) - 3))
+    * 2 ^ greatest(0, ceil(ln(seconds - 0.5) / ln(2::double precision)) - 3)
 )::integer
 $$;
 CREATE OR REPLACE FUNCTION alerts_health_wait_seconds(waited INTERVAL) RETURNS INTEGER

@@ -89,9 +89,9 @@ def failures_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def rounded_up(seconds: float) -> int:
-    """Eight steps an octave from 16 on, whole seconds below; the product counts by logarithm."""
+    """Four steps an octave from 8 on, whole seconds below; the product counts by logarithm."""
     value, step = max(1, math.ceil(seconds)), 1
-    while value > 16 * step:
+    while value > 8 * step:
         step *= 2
     return -(-value // step) * step
 
