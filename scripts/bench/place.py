@@ -1,0 +1,56 @@
+"""A database for one benchmark: on DATABASE_URL's server or the embedded one, dropped after."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import psycopg2  # noqa: E402
+
+from alerts import migrations  # noqa: E402
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """The URL of a migrated, empty database."""
+    server = os.environ.get("DATABASE_URL") or _embedded_server()
+    name = f"alerts_bench_{secrets.token_hex(4)}"
+    admin = psycopg2.connect(server)
+    admin.autocommit = True
+    admin.cursor().execute(f"CREATE DATABASE {name}")
+    url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    try:
+        migrations.migrate(url)
+        yield url
+    finally:
+        admin.cursor().execute(f"DROP DATABASE {name} WITH (FORCE)")
+        admin.close()
+
+
+def connect(url: str) -> psycopg2.extensions.cursor:
+    """A cursor in autocommit."""
+    conn = psycopg2.connect(url)
+    conn.autocommit = True
+    return conn.cursor()
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long the work takes."""
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _embedded_server() -> str:
+    from devdb import ensure_server
+
+    return ensure_server("dev").url()
