@@ -206,7 +206,7 @@ due AS MATERIALIZED (
     ORDER BY picked.age, picked.id
     LIMIT %(limit)s
 ),
-sorted AS (
+sorted AS MATERIALIZED (  -- or what sending leaves out is asked for each column
     SELECT
         q.id,
         coalesce(
