@@ -364,3 +364,45 @@ def test_every_row_of_plain_timestamps_reads_as_utc(database_url: str, conn: Con
     add_delivery(conn, user, add_alert(conn), **due)
     add_digest(conn, user, window_end=NOW - 9 * MINUTE)
     assert oldest(conn) == (5.0, 9.0)
+
+
+# The counts follow whatever changes the rows
+
+
+def agree(conn: Connection, what: str) -> None:
+    health, expected = told(health_of(conn)), recount(conn)
+    for name in expected:
+        assert health[name] == expected[name], f"{what}, {name}"
+
+
+def test_the_counts_follow_updates_deletes_folds_and_a_truncate(conn: Connection) -> None:
+    add_user(conn)
+    for _ in range(40):
+        add_alert(conn)
+    rng = random.Random(7)
+    fill_at_random(conn, rng)
+    for step in range(12):
+        table = rng.choice(["user_alert_deliveries", "user_alert_digests"])
+        change = rng.choice([
+            f"UPDATE {table} SET status = 'sent', sent_at = created_at + interval '33 s'"
+            " WHERE id %% 3 = %s",
+            f"UPDATE {table} SET created_at = created_at - interval '1 hour' WHERE id %% 4 = %s",
+            f"UPDATE {table} SET status = 'queued', attempts = 1 WHERE id %% 3 = %s",
+            f"DELETE FROM {table} WHERE id %% 9 = %s",
+        ])  # fmt: skip
+        db.execute(conn, change, (rng.randrange(3),))
+        if step % 3 == 0:
+            db.execute(conn, "SELECT alerts_health_fold()")
+        agree(conn, f"step {step}: {change}")
+    db.execute(conn, "SELECT alerts_health_recount()")
+    agree(conn, "recounted")
+    db.execute(conn, "TRUNCATE user_alert_deliveries, user_alert_digest_items")
+    agree(conn, "truncated")
+
+
+def test_what_is_rolled_back_is_not_counted(conn: Connection) -> None:
+    user = add_user(conn)
+    db.execute(conn, "BEGIN")
+    add_delivery(conn, user, add_alert(conn))
+    db.execute(conn, "ROLLBACK")
+    assert health_of(conn)["breakdown"]["deliveries_24h"] == []
