@@ -63,10 +63,15 @@ _WORDS = {
     "skipped_not_configured": "skipped, no provider",
     "skipped_missing_destination": "skipped, no address",
     "skipped_expired": "skipped, too old",
+    "skipped_channel_disabled": "skipped, switched off by the user",
     "claims_lost": "outcomes that came too late",
     "channels_held": "channel held",
+    "channels": "channel",
+    "rate_limited": "asked to slow down",
     "stopped_early": "stopped early",
 }
+# What a run saw of a channel, where it is worth a line; why it is held is told beside.
+_TOLD_OF_CHANNEL = ("paused", "rate_limited")
 _PLACES = {name: place for place, name in enumerate(_WORDS)}
 
 
@@ -158,7 +163,7 @@ def _counts(style: Style, item: Mapping[str, Any]) -> list[str]:
     """A line a count, numbers first; zeros are left out, and what the summary says anyway."""
     shown = [
         (str(value) if isinstance(value, int) else clean(value), words)
-        for words, value in _flat(item.get("counts") or {})
+        for words, value in _flat(_told(item.get("counts") or {}))
         if value and value != item.get("error_summary")
     ]
     wide = max((width_of(value) for value, _ in shown if value.isdigit()), default=0)
@@ -170,6 +175,19 @@ def _counts(style: Style, item: Mapping[str, Any]) -> list[str]:
             text = f"{' ' * _COUNTS_INDENT}{words}" + ("" if value == "True" else f": {value}")
         lines.append(clip(text, style.width))
     return lines
+
+
+def _told(counts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The counts with only what was unusual about a channel."""
+    seen = counts.get("channels")
+    if not isinstance(seen, Mapping):
+        return counts
+    unusual = {
+        name: {key: facts.get(key) for key in _TOLD_OF_CHANNEL}
+        for name, facts in seen.items()
+        if isinstance(facts, Mapping)
+    }
+    return {**counts, "channels": unusual}
 
 
 def _flat(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

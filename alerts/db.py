@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
+from psycopg2.errors import UndefinedColumn, UndefinedTable
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE, connection
 
 Connection = connection
@@ -28,6 +29,9 @@ _SOCKET_OPTIONS: dict[str, Any] = {
 }
 
 
+MIGRATE = "run python scripts/migrate.py"  # what to do where :func:`lacks_migrations`
+
+
 class PoolerDetected(Exception):
     """The database is reached through a transaction pooler, where session locks do not hold."""
 
@@ -36,6 +40,11 @@ class PoolerDetected(Exception):
             "DATABASE_URL goes through a connection pooler, where the engine's locks and session "
             "settings do not hold; set it to the database's direct address for the runner"
         )
+
+
+def lacks_migrations(error: BaseException) -> bool:
+    """Whether a statement failed for a table or column that a migration has yet to make."""
+    return isinstance(error, (UndefinedTable, UndefinedColumn))
 
 
 def connect(database_url: str, *, application_name: str, connect_timeout: int = 5) -> Connection:

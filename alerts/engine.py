@@ -305,7 +305,8 @@ class _Run:
         )
 
     def _describe(self, error: BaseException) -> str:
-        return describe_exception(error, self.redactor)
+        told = describe_exception(error, self.redactor)
+        return f"{told}; {db.MIGRATE}" if db.lacks_migrations(error) else told
 
     def _close(self) -> None:
         for conn in (self.conn, self.locks):

@@ -24,6 +24,7 @@ _TELLING = (
     "released",
     "rescued",
     "skipped_expired",
+    "skipped_channel_disabled",
     "skipped_not_configured",
     "skipped_missing_destination",
 )

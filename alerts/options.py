@@ -39,6 +39,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--pause needs --reason TEXT")
     if options.retry_failed and (options.since_hours or 1) > requeue.MAX_SINCE_HOURS:
         parser.error(f"--since-hours of --retry-failed is at most {requeue.MAX_SINCE_HOURS}")
+    if options.retry_failed and options.channel not in (None, *requeue.SEND_CHANNELS):
+        parser.error(f"--channel of --retry-failed is {' or '.join(requeue.SEND_CHANNELS)}")
     return options
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,10 +10,14 @@ from typing import Any
 
 from alerts import audit, db
 from alerts.history import iso
+from alerts.phases.send import CHANNELS
+from alerts.redaction import REDACTED
 
 ENGINE = "all"
-PAUSABLE = ("email", "telegram", "sms")
+PAUSABLE = CHANNELS
 LONGEST_REASON = 200
+# A chat id or a number without its plus: in a log it may be any count, in a reason it says whom.
+_LONG_NUMBER = re.compile(r"\d{7,}")
 
 _CURRENT = """
 SELECT channel, reason, paused_at
@@ -68,7 +73,7 @@ def pause(
 ) -> dict[str, Any]:
     """Pause the engine (``channel`` None) or a channel, with its audit row in the caller's
     transaction. ``scrub`` keeps addresses and secrets out of the reason."""
-    name, safe = channel or ENGINE, scrub(reason)[:LONGEST_REASON]
+    name, safe = channel or ENGINE, _stored(reason, scrub)
     row = {"channel": name, "reason": safe, "token_key_id": token_key_id}
     was_paused = bool(db.fetch_all(conn, _PAUSE, row)[0]["was_paused"])
     return _answer(conn, "pause", name, safe, was_paused, now, token_key_id)
@@ -84,7 +89,7 @@ def resume(
     scrub: Callable[[str], str],
 ) -> dict[str, Any]:
     """End a pause; what was not paused stays as it is. The rest as :func:`pause`."""
-    name, safe = channel or ENGINE, scrub(reason)[:LONGEST_REASON] if reason else None
+    name, safe = channel or ENGINE, _stored(reason, scrub) if reason else None
     was_paused = db.execute(conn, _RESUME, {"channel": name}) > 0
     return _answer(conn, "resume", name, safe, was_paused, now, token_key_id)
 
@@ -93,6 +98,11 @@ def as_json(pause: Pause) -> dict[str, Any]:
     """``channel`` (None: the engine), ``reason``, ``paused_at``."""
     channel = None if pause.channel == ENGINE else pause.channel
     return {"channel": channel, "reason": pause.reason, "paused_at": iso(pause.paused_at)}
+
+
+def _stored(reason: str, scrub: Callable[[str], str]) -> str:
+    """The reason as it may be kept and shown: it names nobody and holds no secret."""
+    return _LONG_NUMBER.sub(REDACTED, scrub(reason))[:LONGEST_REASON]
 
 
 def _answer(

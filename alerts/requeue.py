@@ -12,10 +12,11 @@ from alerts import audit, db
 from alerts.config import Settings
 from alerts.failures import FailureClass, codes_of
 from alerts.phases.claims import LEFT_OUT, QUEUES, too_old
+from alerts.phases.send import CHANNELS
 
 _QUEUE_OF = {queue.name: queue for queue in QUEUES}
 KINDS = {name: queue.table for name, queue in _QUEUE_OF.items()}
-SEND_CHANNELS = ("email", "telegram", "sms")
+SEND_CHANNELS = CHANNELS
 INCLUDES = ("exhausted", "unknown", "not_configured")
 MAX_SINCE_HOURS = 168
 DEFAULT_SINCE_HOURS = 24

@@ -155,6 +155,8 @@ def _answer(settings: Settings, options: argparse.Namespace, console: Console) -
         answer = commands.answer(command, settings, options)
     except psycopg2.Error as error:
         log.error("the database failed: %s", describe_exception(error, redactor_for(settings)))
+        if db.lacks_migrations(error):
+            log.error("%s", db.MIGRATE)
         return 1
     except (db.PoolerDetected, PruneRefused) as error:
         log.error("%s", error)

@@ -6,8 +6,9 @@ import logging
 
 import psycopg2
 from flask import Flask, Response, jsonify
-from psycopg2 import errors as pg
 from werkzeug.exceptions import HTTPException
+
+from alerts import db
 
 log = logging.getLogger("app.errors")
 
@@ -58,8 +59,8 @@ _SENTENCES = {
 
 def _database_error(error: psycopg2.Error) -> Response:
     log.error("the database failed: %s", error)  # described and scrubbed by the handler
-    if isinstance(error, (pg.UndefinedTable, pg.UndefinedColumn)):
-        text = "The database lacks tables of this version; run python scripts/migrate.py."
+    if db.lacks_migrations(error):
+        text = f"The database lacks tables of this version; {db.MIGRATE}."
         return _answer(503, "migrations_pending", text)
     if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
         return _answer(503, "database_unavailable", "The database does not answer; try again.")

@@ -96,6 +96,30 @@ RETRY: dict[str, Any] = {
     "by_channel": {"email": 2},
     "action_id": 7,
 }
+ACTIONS: dict[str, Any] = {
+    "count": 1,
+    "next_before": None,
+    "actions": [
+        {
+            "id": 7,
+            "created_at": "2026-01-16T12:30:11.567002+00:00",
+            "action": "retry_failed",
+            "token_key_id": "0123abcd",
+            "parameters": {"kind": "deliveries", "include": ["unknown"], "channel": None},
+            "result": {"eligible": 3, "excluded": {"recipient_invalid": 1}},
+        }
+    ],
+}
+PAUSED: dict[str, Any] = {
+    "action": "pause",
+    "channel": "all",
+    "was_paused": False,
+    "paused": [
+        {"channel": None, "reason": "word " * 39, "paused_at": "2026-01-16T12:30:11+00:00"},
+        {"channel": "sms", "reason": "why", "paused_at": "2026-01-16T12:31:11+00:00"},
+    ],
+    "action_id": 8,
+}
 SHOWN: list[Callable[[Style], list[str]]] = [
     lambda style: phase(style, PHASE),
     lambda style: phase(style, PHASE | {"status": "failed", "error_summary": "word " * 60}),
@@ -105,6 +129,9 @@ SHOWN: list[Callable[[Style], list[str]]] = [
     lambda style: health(style, HEALTH),
     lambda style: preflight(style, PREFLIGHT),
     lambda style: retry(style, RETRY),
+    lambda style: VIEWS["actions"](style, ACTIONS),
+    lambda style: VIEWS["pause"](style, PAUSED),
+    lambda style: VIEWS["resume"](style, PAUSED | {"paused": []}),
     lambda style: replay(style, {"stored": 3, "rejected": 1}),
 ]
 
@@ -151,6 +178,19 @@ def test_phase_tells_what_it_did_in_words_without_zeros() -> None:
 
 def test_phase_with_nothing_to_do_says_so() -> None:
     assert phase(PHONE, PHASE | {"counts": {"deliveries": {"sent": 0}}})[1:] == ["   nothing to do"]
+
+
+def test_of_a_channel_only_the_unusual_is_told() -> None:
+    usual = {"configured": True, "held": False, "rate_limited": False, "paused": False}
+    idle = {"channels": {"email": usual, "sms": usual | {"configured": False}}}
+    assert phase(PHONE, PHASE | {"counts": idle})[1:] == ["   nothing to do"]
+    seen = {"email": usual | {"paused": True}, "sms": usual | {"rate_limited": True}}
+    counts = {"channels": seen, "deliveries": {"skipped_channel_disabled": 2}}
+    assert phase(PHONE, PHASE | {"counts": counts})[1:] == [
+        "    2  deliveries: skipped, switched off by the user",
+        "    channel: email: paused",
+        "    channel: sms: asked to slow down",
+    ]
 
 
 def test_unknown_counts_are_shown_under_their_names() -> None:
@@ -249,6 +289,7 @@ def test_the_documents_show_the_table_of_the_answer_that_they_show() -> None:
 @pytest.mark.parametrize("view", [
     ("run", {"run": RUN, "items": [PHASE | {"error_summary": "x"}]}), ("runs", {"runs": [RUN]}),
     ("health", HEALTH), ("preflight", PREFLIGHT), ("retry_failed", RETRY),
+    ("actions", ACTIONS), ("pause", PAUSED),
 ])  # fmt: skip
 def test_hostile_texts_break_no_line_and_smuggle_no_codes(view: tuple[str, Any]) -> None:
     name, answer = view

@@ -229,9 +229,14 @@ def test_the_command_line_gives_the_endpoints_json(
     rows = Rows(conn, kind)
     for columns in ({}, {"attempts": 9}, {"failure_code": "recipient_blocked"}, {}):
         rows.add(**columns)
-    options = ["--since-hours", "48", "--limit", "1", "--include", "exhausted"]
+    rows.add(channel="telegram", failure_code="rate_limited")
+    filters = (
+        ["--failure-code", "network", "--channel", "email"],
+        "&failure_code=network&channel=email",
+    )
+    options = ["--since-hours", "48", "--limit", "1", "--include", "exhausted", *filters[0]]
     arguments = ["--retry-failed", kind, "--now", NOW.isoformat(), "--log-json", *options]
-    params = f"kind={kind}&since_hours=48&limit=1&include=exhausted"
+    params = f"kind={kind}&since_hours=48&limit=1&include=exhausted{filters[1]}"
     client = app_for(database_url).test_client()
 
     def both(*extra: str, query_string: str = "") -> tuple[Any, Any]:
@@ -246,13 +251,18 @@ def test_the_command_line_gives_the_endpoints_json(
     assert (told["eligible"], told["requeued"], told["dry_run"]) == (3, 1, True)
     told, answered = both()
     assert answered == {**told, "eligible": 2, "action_id": told["action_id"] + 1}
-    found = query(conn, "SELECT token_key_id FROM alerts_admin_actions ORDER BY id")
+    found = query(conn, "SELECT token_key_id, parameters FROM alerts_admin_actions ORDER BY id")
     assert found[0]["token_key_id"] == "cli"
+    assert found[0]["parameters"] == found[1]["parameters"]
+    assert (found[0]["parameters"]["failure_code"], found[0]["parameters"]["channel"]) == (
+        "network", "email",
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("options", [
     ["--since-hours", "169"], ["--since-hours", "0"], ["--limit", "0"], ["--include", "all"],
-    ["--include", ""],
+    ["--include", ""], ["--channel", "account"], ["--channel", "fax"],
+    ["--failure-code", "timeout"], ["--failure-code", ""],
 ])  # fmt: skip
 def test_the_command_line_refuses_what_the_endpoint_refuses(options: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -135,6 +135,7 @@ def test_the_dry_run_the_recount_and_the_real_call_agree(
         "include": tuple(name for name in INCLUDES if rng.random() < 0.5),
         "channel": rng.choice([None, None, "email"]),
         "failure_code": rng.choice([None, None, "network"]),
+        "limit": rng.choice([None, None, 3]),
     }  # fmt: skip
     before = query(
         conn,
@@ -148,8 +149,12 @@ def test_the_dry_run_the_recount_and_the_real_call_agree(
     queued = {
         r["id"] for r in query(conn, f"SELECT id FROM {TABLES[kind]} WHERE status = 'queued'")
     }
-    assert queued == {row_id for row_id, reason in reasons.items() if reason is None}
-    assert real["requeued"] == len(queued)
+    order = {row["id"]: (row["failed_at"] or row["created_at"], row["id"]) for row in before}
+    eligible = sorted((i for i, reason in reasons.items() if reason is None), key=order.__getitem__)
+    assert queued == set(eligible[: asked["limit"]])
+    assert (real["eligible"], real["requeued"]) == (len(eligible), len(queued))
+    channel_of = {row["id"]: row["channel"] for row in before}
+    assert real["by_channel"] == Counter(channel_of[row_id] for row_id in queued)
     counts = counts_of(run(database_url, "c"), "c")[kind]
     assert (counts["skipped_expired"], counts["skipped_channel_disabled"]) == (0, 0)
     assert counts["claimed"] == len(queued)

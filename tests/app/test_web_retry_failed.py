@@ -98,6 +98,8 @@ BAD: list[tuple[str, str]] = [
     ("limit", "0"), ("limit", "1001"), ("limit", "-1"), ("limit", "x"),
     ("include", ""), ("include", ","), ("include", "all"), ("include", "unknown;exhausted"),
     ("include", "UNKNOWN"), ("include", "unknown,recipient_invalid"),
+    ("failure_code", ""), ("failure_code", "no_code"), ("failure_code", "NETWORK"),
+    ("channel", ""), ("channel", "account"), ("channel", "Email"),
 ]  # fmt: skip
 
 

@@ -95,6 +95,7 @@ def test_claiming_reads_the_queue_and_not_the_history(
 
 def test_rescue_reads_claims_only(busy: Connection) -> None:
     db.execute(busy, "BEGIN")
+    assert claims.queues_with_lost(busy) == [claims.DELIVERIES]
     assert len(claims.adopt_lost(busy, claims.DELIVERIES, "run", 1000)) == 50
     assert whole_tables_read(busy) == []
     db.execute(busy, "SELECT sum(attempts) FROM user_alert_deliveries")
