@@ -19,14 +19,16 @@ CLAIM_SECONDS = 120
 
 # What sending leaves out of a queue q although it is due, as the code to skip it with: what has
 # become too old (digests do not: three days without a run are three digests), and what its user
-# has switched off since. Repair asks the same before it queues a row again.
+# has switched off since. Repair asks the same before it queues a row again. The preference is a
+# scalar: one look by primary key for each row, where an EXISTS may read the whole table.
 LEFT_OUT = """
 CASE
     WHEN q.created_at < %(too_old)s::timestamptz THEN 'expired'
-    WHEN EXISTS (
-        SELECT
+    WHEN (
+        SELECT TRUE
         FROM user_channel_prefs AS p
         WHERE p.user_id = q.user_id AND p.channel = q.channel AND p.enabled IS FALSE
+        LIMIT 1
     ) THEN 'channel_disabled'
 END
 """

@@ -49,6 +49,8 @@ def busy(conn: Connection, database_url: str) -> Iterator[Connection]:
         SELECT id, 'email', 'daily', %(now)s::timestamptz - interval '2 days',
             %(now)s::timestamptz - interval '1 day', id, 'sent', %(now)s, %(now)s
         FROM users;
+        INSERT INTO user_channel_prefs (user_id, channel, enabled)
+        SELECT id, 'telegram', id %% 3 <> 0 FROM users;
         ANALYZE;
         """,
         {"event": event, "now": NOW},
@@ -68,18 +70,40 @@ def whole_tables_read(conn: Connection) -> list[str]:
     return sorted(row["relname"] for row in rows)
 
 
-def claim(conn: Connection, queue: claims.Queue) -> claims.Claimed:
+def claim(conn: Connection, queue: claims.Queue, rows: int = 16) -> claims.Claimed:
     return claims.claim_due(
         conn,
         queue,
         run_id="run",
         now=NOW,
-        rooms={"email": 16, "telegram": 16},
-        limit=32,
+        rooms={"email": rows, "telegram": rows},
+        limit=2 * rows,
         unconfigured=["sms"],
         max_age_hours=72,
         allowlist=None,
     )
+
+
+def looks_at_preferences(conn: Connection) -> tuple[int, int]:
+    """Reads of all preferences, and of one by its key, in the current transaction."""
+    (row,) = query(
+        conn,
+        "SELECT seq_scan, idx_scan FROM pg_stat_xact_user_tables"
+        " WHERE relname = 'user_channel_prefs'",
+    )
+    return row["seq_scan"], row["idx_scan"]
+
+
+@pytest.mark.parametrize("rows", [16, 150])
+def test_claiming_looks_once_for_each_row_whether_its_user_still_wants_it(
+    busy: Connection, rows: int
+) -> None:
+    db.execute(busy, "BEGIN")
+    claimed = claim(busy, claims.DELIVERIES, rows)
+    assert claimed.by_channel.total() == rows
+    assert claimed.skipped["channel_disabled"] > 0
+    assert looks_at_preferences(busy) == (0, rows)
+    db.execute(busy, "ROLLBACK")
 
 
 @pytest.mark.parametrize("queue", claims.QUEUES, ids=lambda queue: queue.name)
