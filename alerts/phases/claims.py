@@ -184,7 +184,8 @@ due AS MATERIALIZED (
                   AND q.channel = lane.channel
                   AND q.next_retry_at IS NULL
                   AND (%(allowlist)s::bigint[] IS NULL OR q.user_id = ANY (%(allowlist)s::bigint[]))
-                ORDER BY q.{age}, q.id
+                -- All NULL; named, the index gives the order and nothing has to be sorted.
+                ORDER BY q.next_retry_at, q.{age}, q.id
                 LIMIT lane.room
                 FOR UPDATE SKIP LOCKED
             ) AS fresh

@@ -106,6 +106,34 @@ def test_claiming_looks_once_for_each_row_whether_its_user_still_wants_it(
     db.execute(busy, "ROLLBACK")
 
 
+def rows_claiming_reads(conn: Connection) -> int:
+    """How many deliveries a claim of 16 reads, by whatever way."""
+    read = (
+        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
+        " WHERE relname = 'user_alert_deliveries'"
+    )
+    db.execute(conn, "BEGIN")
+    before: int = value(conn, read)  # of transactions whose figures are not reported yet
+    assert claim(conn, claims.DELIVERIES).by_channel.total() == 16
+    after: int = value(conn, read)
+    db.execute(conn, "ROLLBACK")
+    return after - before
+
+
+def test_claiming_reads_what_it_takes_however_long_the_queue(
+    busy: Connection, conn: Connection
+) -> None:
+    short = rows_claiming_reads(busy)
+    db.execute(
+        conn,
+        "INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, created_at)"
+        " SELECT id, (SELECT max(id) FROM alert_events), 'telegram', 'queued', %s FROM users"
+        " ORDER BY id DESC LIMIT 20000; ANALYZE user_alert_deliveries",
+        (NOW - timedelta(minutes=30),),
+    )
+    assert rows_claiming_reads(busy) <= short
+
+
 @pytest.mark.parametrize("queue", claims.QUEUES, ids=lambda queue: queue.name)
 def test_claiming_reads_the_queue_and_not_the_history(
     busy: Connection, queue: claims.Queue
