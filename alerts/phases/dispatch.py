@@ -65,8 +65,9 @@ class _Flight:
 class Dispatcher:
     """Runs jobs on threads, at most ``workers`` at a time.
 
-    ``record_batch`` bounds the results not yet recorded: no job starts while there are as many,
-    so what a kill leaves in doubt is bounded too.
+    Calls under way and results not yet recorded are what a kill leaves in doubt: at most
+    ``record_batch``, or ``workers`` where that is more. So with 1 each worker's message is
+    recorded before its next one starts, and those of several go in one statement.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Dispatcher:
             for name, channel in channels.items()
             for limit in [rate_limits_per_minute.get(name)]
         }
-        self._record_batch = record_batch
+        self._most_in_doubt = max(record_batch, workers)
         self._call_seconds = call_seconds + GRACE_SECONDS
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
@@ -220,7 +221,8 @@ class Dispatcher:
         while not self._closed:
             now = time.monotonic()
             lane, ready_at = self._next_lane(now)
-            may_start = self._unrecorded < self._record_batch
+            in_doubt = len(self._flights) + self._unrecorded
+            may_start = in_doubt < self._most_in_doubt
             if lane is not None and may_start and ready_at <= now:
                 if lane.seconds_between:
                     lane.next_start = max(now, lane.next_start) + lane.seconds_between
