@@ -95,7 +95,15 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     queue = read_queue(conn, CHANNELS, now)
     runs = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
     paused = [pauses.as_json(each) for each in pauses.current(conn)]
-    day = [cell for cell in counts.window(DELIVERIES, DAY) if cell.kind in OWN_KINDS]
+    windows = {
+        (source, span): counts.window(source, span)
+        for source in (DELIVERIES, DIGESTS)
+        for span in (HOUR, DAY, WEEK)
+    }
+    own = {
+        key: [cell for cell in cells if cell.kind in OWN_KINDS] for key, cells in windows.items()
+    }
+    day, week = own[DELIVERIES, DAY], own[DELIVERIES, WEEK]
     deliveries_24h = _by_channel(day, CHANNELS)
     waiting = {kind: _oldest(queue, kind, now) for kind in ("delivery", "digest")}
     not_configured = FailureCode.CHANNEL_NOT_CONFIGURED.value
@@ -109,7 +117,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         lapsed_claims=sum(row["lapsed_claims"] for row in queue.values()),
         not_configured=sum(
             cell.amount
-            for cell in (*day, *counts.window(DIGESTS, DAY))
+            for cell in (*day, *windows[DIGESTS, DAY])
             if cell.failure_code == not_configured
         ),
         channels=deliveries_24h,
@@ -117,8 +125,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         held=(finished or {}).get("counts", {}).get("c", {}).get("channels_held", {}),
     )
     failing, degraded = failing_reasons(facts), degraded_reasons(facts)
-    week = [cell for cell in counts.window(DELIVERIES, WEEK) if cell.kind in OWN_KINDS]
-    doubts = _in_doubt([*week, *counts.window(DIGESTS, WEEK)], queue)
+    doubts = _in_doubt([*week, *windows[DIGESTS, WEEK]], queue)
     return {
         "generated_at": iso(now),
         "status": "failing" if failing else "degraded" if degraded else "ok",
@@ -126,8 +133,8 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "paused": paused,
         "deliveries_24h": deliveries_24h,
         "deliveries_7d": _by_channel(week, CHANNELS),
-        "digests_24h": _by_channel(counts.window(DIGESTS, DAY), DIGEST_CHANNELS),
-        "digests_7d": _by_channel(counts.window(DIGESTS, WEEK), DIGEST_CHANNELS),
+        "digests_24h": _by_channel(windows[DIGESTS, DAY], DIGEST_CHANNELS),
+        "digests_7d": _by_channel(windows[DIGESTS, WEEK], DIGEST_CHANNELS),
         "oldest_queued_delivery_minutes": waiting["delivery"],
         "oldest_queued_digest_minutes": waiting["digest"],
         "channels": {
@@ -139,19 +146,14 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
             for name in CHANNELS
         },
         "breakdown": {
-            "deliveries_24h": _breakdown(counts.window(DELIVERIES, DAY), "delivery_kind"),
-            "deliveries_7d": _breakdown(counts.window(DELIVERIES, WEEK), "delivery_kind"),
-            "digests_24h": _breakdown(counts.window(DIGESTS, DAY)),
-            "digests_7d": _breakdown(counts.window(DIGESTS, WEEK)),
+            "deliveries_24h": _breakdown(windows[DELIVERIES, DAY], "delivery_kind"),
+            "deliveries_7d": _breakdown(windows[DELIVERIES, WEEK], "delivery_kind"),
+            "digests_24h": _breakdown(windows[DIGESTS, DAY]),
+            "digests_7d": _breakdown(windows[DIGESTS, WEEK]),
         },
         "failures_24h": _failures(day),
         "failures": {
-            name: {
-                source: _failures(
-                    cell for cell in counts.window(source, span) if cell.kind in OWN_KINDS
-                )
-                for source in (DELIVERIES, DIGESTS)
-            }
+            name: {source: _failures(own[source, span]) for source in (DELIVERIES, DIGESTS)}
             for name, span in (("1h", HOUR), ("24h", DAY), ("7d", WEEK))
         },
         "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),

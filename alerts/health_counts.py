@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from alerts import db
@@ -102,8 +103,7 @@ HAVING sum(amount) <> 0
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """So many rows, alike in all that health tells apart; ``at`` is the start of their stretch."""
 
     at: datetime
@@ -124,10 +124,17 @@ class HealthCounts:
     cells: dict[str, list[Cell]]
     waits: dict[tuple[str, str], dict[int, int]]  # by channel and kind: rows by seconds, last day
 
-    def window(self, source: str, span: timedelta) -> Iterator[Cell]:
-        """The rows created in the last ``span`` (an hour, a day or a week), its older edge out."""
+    def window(self, source: str, span: timedelta) -> list[Cell]:
+        """The rows created in the last ``span`` (an hour, a day or a week), its older edge out.
+
+        The stretches of the window are added up, one cell for all rows that are alike.
+        """
         since = self.now - span
-        return (cell for cell in self.cells[source] if cell.at > since)
+        amounts: defaultdict[tuple[str, str, str, str | None, bool], int] = defaultdict(int)
+        for at, channel, kind, status, code, retried, amount in self.cells[source]:
+            if at > since:
+                amounts[channel, kind, status, code, retried] += amount
+        return [Cell(since, *alike, amount) for alike, amount in amounts.items()]
 
     def per_hour(self) -> list[db.Row]:
         """The 24 clock hours (UTC) up to the current one, oldest first."""
@@ -144,14 +151,14 @@ class HealthCounts:
         for source, cells in self.cells.items():
             for point in points:
                 point[source] = {"created": 0, "sent": 0, "failed": 0}
-            for cell in cells:
-                place = bisect_right(edges, cell.at) - 1
-                if not 0 <= place < len(points) or cell.kind not in ("instant", "digest"):
+            for at, _, kind, status, _, _, amount in cells:
+                place = bisect_right(edges, at) - 1
+                if not 0 <= place < len(points) or kind not in ("instant", "digest"):
                     continue
                 counts = points[place][source]
-                counts["created"] += cell.amount
-                if cell.status in ("sent", "failed"):
-                    counts[cell.status] += cell.amount
+                counts["created"] += amount
+                if status in ("sent", "failed"):
+                    counts[status] += amount
         return points
 
 
@@ -175,14 +182,16 @@ def read_counts(conn: db.Connection, now: datetime, zone: ZoneInfo) -> HealthCou
     parameters |= {"edges": edges, "day_ago": since[1], "now": now}
     parameters |= {"now_end": _floor(now, MINUTE) + MINUTE}
     found = HealthCounts(now, zone, {DELIVERIES: [], DIGESTS: []}, defaultdict(dict))
-    for row in db.fetch_all(conn, COUNTS, parameters):
-        source, stretch, waited = row.pop("source"), row.pop("stretch"), row.pop("wait_seconds")
-        if waited >= 0:
-            message = "digest" if source == "digest_waits" else "instant"
-            if row["kind"] == message:  # a delivery of another kind is no message of its own
-                found.waits[row["channel"], message][waited] = row["amount"]
-        elif stretch >= 0:
-            found.cells[source].append(Cell(at=edges[stretch], **row))
+    with conn.cursor() as cursor:  # no dictionaries: it is hundreds of rows
+        cursor.execute(COUNTS, parameters)
+        for source, stretch, channel, kind, status, code, retried, waited, amount in cursor:
+            if waited >= 0:
+                message = "digest" if source == "digest_waits" else "instant"
+                if kind == message:  # a delivery of another kind is no message of its own
+                    found.waits[channel, message][waited] = amount
+            elif stretch >= 0:
+                cell = Cell(edges[stretch], channel, kind, status, code, retried, amount)
+                found.cells[source].append(cell)
     return found
 
 

@@ -74,7 +74,7 @@ first AS (
     FROM alerts_engine_runs
     WHERE triggered_by = 'github_actions_schedule'
 ),
-due AS (
+due AS MATERIALIZED (
     SELECT
         greatest(
             ceil(extract(epoch FROM c.day_ago - n.slot) / c.step),
