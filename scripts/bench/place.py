@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,12 @@ def connect(url: str) -> psycopg2.extensions.cursor:
     conn = psycopg2.connect(url)
     conn.autocommit = True
     return conn.cursor()
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def seconds(work: Callable[[], object]) -> float:

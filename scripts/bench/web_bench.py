@@ -1,0 +1,174 @@
+"""The endpoints over HTTP, under gunicorn."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+import urllib3
+from place import ROOT, connect, database, free_port, seconds
+from world import USERS, Row
+
+TOKEN = "benchmark"  # noqa: S105
+REQUESTS = 300
+CLIENTS = 4
+
+
+def health(size: float) -> Row:
+    """Milliseconds of GET /health over HTTP at ``100,000 x size`` deliveries of 30 days."""
+    rows = max(1, round(100_000 * size))
+    with database() as url:
+        cursor = connect(url)
+        cursor.execute(USERS, (50_000,))
+        _history(cursor, rows)
+        with _served(url) as address:
+            times = _times(f"{address}/internal/alerts/engine/health")
+        grouped = seconds(
+            lambda: cursor.execute(
+                "SELECT channel, status, count(*) FROM user_alert_deliveries"
+                " WHERE created_at > now() - interval '24 hours' GROUP BY 1, 2"
+            )
+        )
+    p95 = times[int(len(times) * 0.95)]
+    return {
+        "benchmark": "GET /health", "size": rows, "value": p95, "reference_value": grouped * 1e3,
+        "figure": f"p95 {p95:.1f} ms, "
+        f"p50 {statistics.median(times):.1f} ms", "reference": f"GROUP BY {grouped * 1e3:.0f} ms",
+        "target": "p95 at most 10 ms", "met": p95 <= 10,
+    }  # fmt: skip
+
+
+def runs(size: float) -> Row:
+    """GET /runs?limit=50 over ``10,000 x size`` runs: milliseconds, and requests a second of four
+    clients, beside GET /healthz."""
+    rows = max(1, round(10_000 * size))
+    with database() as url:
+        cursor = connect(url)
+        cursor.execute(
+            """
+            INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, finished_at,
+                duration_ms, status, counts)
+            SELECT gen_random_uuid()::text, 'github_actions_schedule', 'all', t, t, 0, 'success',
+                '{"a": {}, "b": {}, "d": {}, "c": {}}'
+            FROM generate_series(1, %s) AS n,
+                LATERAL (SELECT now() - n * interval '1 minute') AS s (t)
+            """,
+            (rows,),
+        )
+        cursor.execute("VACUUM ANALYZE alerts_engine_runs")
+        with _served(url) as address:
+            page = f"{address}/internal/alerts/engine/runs?limit=50"
+            times = _times(page)
+            rate, bare = _rate(page), _rate(f"{address}/healthz")
+    p95 = times[int(len(times) * 0.95)]
+    return {
+        "benchmark": "GET /runs", "size": rows, "value": p95, "reference_value": bare,
+        "figure": f"p95 {p95:.1f} ms, {rate:,.0f} requests/s",
+        "reference": f"GET /healthz {bare:,.0f} requests/s",
+        "target": "p95 at most 10 ms, 3,000 requests/s", "met": p95 <= 10 and rate >= 3_000,
+    }  # fmt: skip
+
+
+@contextmanager
+def _served(url: str) -> Iterator[str]:
+    """The app under gunicorn, warm; its address."""
+    address = f"http://127.0.0.1:{free_port()}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"),
+         "-b", address.removeprefix("http://"), "app:create_app()"],
+        cwd=ROOT, env={"DATABASE_URL": url, "INTERNAL_RUNNER_TOKEN": TOKEN},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        pool = urllib3.PoolManager(retries=urllib3.Retry(connect=8, backoff_factor=0.2))
+        for _ in range(20):  # the workers have their connections by then
+            _get(pool, f"{address}/internal/alerts/engine/runs")
+        yield address
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _get(pool: urllib3.PoolManager, address: str) -> None:
+    answer = pool.request("GET", address, headers={"x-internal-token": TOKEN})
+    if answer.status != 200:
+        sys.exit(f"GET {address} answered {answer.status}")
+
+
+def _times(address: str) -> list[float]:
+    """Milliseconds of each request, one after the other; sorted."""
+    pool = urllib3.PoolManager()
+    for _ in range(20):
+        _get(pool, address)
+    return sorted(1e3 * seconds(lambda: _get(pool, address)) for _ in range(REQUESTS))
+
+
+def _rate(address: str) -> float:
+    """Requests a second of a few clients at once."""
+
+    def client() -> None:
+        pool = urllib3.PoolManager()
+        for _ in range(REQUESTS):
+            _get(pool, address)
+
+    threads = [threading.Thread(target=client) for _ in range(CLIENTS)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return CLIENTS * REQUESTS / (time.perf_counter() - started)
+
+
+def _history(cursor: psycopg2.extensions.cursor, rows: int) -> None:
+    """30 days of runs every ten minutes: most rows share their run's time, as fan-out makes
+    them, one in ten has its own."""
+    for day in range(30, 0, -1):
+        cursor.execute(
+            """
+            WITH events AS (
+                INSERT INTO alert_events (alert_type, severity, headline, body, cooldown_key,
+                    event_fingerprint, created_at, fanout_completed_at)
+                SELECT 'HIGH_IMPACT_EVENT', 5, 'x', 'x', %(day)s || ':' || n, %(day)s || ':' || n,
+                    now() - %(day)s * interval '1 day' + n * interval '10 minutes', now()
+                FROM generate_series(0, 143) AS n
+                RETURNING id, created_at
+            )
+            SELECT array_agg(id) FROM events
+            """,
+            {"day": day},
+        )
+        (ids,) = cursor.fetchone() or ([],)
+        cursor.execute(
+            """
+            INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, attempts,
+                failure_code, failed_at, sent_at, created_at)
+            SELECT 1 + (m * 7919 + e.id * 13) %% 50000, e.id, (ARRAY['email', 'telegram', 'sms',
+                'account'])[1 + m %% 4], s.status, 1 + (m %% 20 = 1)::integer,
+                CASE s.status WHEN 'failed' THEN 'network' END,
+                CASE s.status WHEN 'failed' THEN t.at END,
+                CASE s.status WHEN 'sent' THEN t.at + random() * interval '90 s' END, t.at
+            FROM alert_events AS e, generate_series(1, %(each)s) AS m,
+                LATERAL (SELECT CASE WHEN m %% 50 = 7 THEN 'failed' ELSE 'sent' END) AS s (status),
+                LATERAL (SELECT e.created_at + CASE WHEN m %% 10 = 3
+                    THEN random() * interval '10 minutes' ELSE interval '0' END) AS t (at)
+            WHERE e.id = ANY (%(ids)s)
+            ON CONFLICT DO NOTHING
+            """,
+            {"each": max(1, rows // 30 // 144), "ids": ids},
+        )
+    cursor.execute(
+        """
+        INSERT INTO alerts_engine_runs (run_id, triggered_by, phase, started_at, finished_at,
+            duration_ms, status)
+        SELECT gen_random_uuid()::text, 'github_actions_schedule', 'all', t, t, 0, 'success'
+        FROM generate_series(now() - interval '30 days', now(), interval '10 minutes') AS t
+        """
+    )
+    cursor.execute("VACUUM ANALYZE")
