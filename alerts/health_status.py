@@ -39,7 +39,10 @@ def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
         reasons.append(("no_recent_success", "No run has succeeded yet; look at the last runs."))
     elif facts.last_success_minutes > limit:
         ago = round(facts.last_success_minutes)
-        text = f"The last success was {ago} minutes ago; see if the scheduler still starts runs."
+        look = "see if the scheduler still starts runs"
+        if any(each["channel"] is None for each in facts.paused):
+            look = "the engine is paused, resume it"
+        text = f"The last success was {ago} minutes ago; {look}."
         reasons.append(("no_recent_success", text))
     if facts.last_finished_status == "failed":
         held = ", ".join(f"{name} ({code})" for name, code in sorted(facts.held.items()))
@@ -60,7 +63,8 @@ def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
     if facts.last_finished_status is None:
         reasons.append(("never_run", "No run has finished yet; start one."))
     if facts.oldest_minutes > INTERVALS_QUEUE_MAY_WAIT * facts.expected_minutes:
-        text = f"A due message has waited for {round(facts.oldest_minutes)} minutes; see phase c."
+        look = "resume what is paused" if facts.paused else "see phase c"
+        text = f"A due message has waited for {round(facts.oldest_minutes)} minutes; {look}."
         reasons.append(("queue_waiting", text))
     if facts.stale_runs:
         text = f"{facts.stale_runs} run(s) stopped without a word; the next run closes them."
