@@ -48,7 +48,11 @@ def test_without_success_the_advice_is_the_scheduler_unless_the_engine_is_paused
 
 @pytest.mark.parametrize(
     ("paused", "advice"),
-    [([], "see phase c."), (["email"], "resume what is paused."), ([None], "resume what is paused.")],
+    [
+        ([], "see phase c."),
+        (["email"], "resume what is paused."),
+        ([None], "resume what is paused."),
+    ],
 )
 def test_a_waiting_message_points_at_the_pause(paused: list[str | None], advice: str) -> None:
     reasons = dict(degraded_reasons(facts(*map(pause, paused))))
