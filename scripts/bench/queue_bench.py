@@ -101,20 +101,25 @@ def sending(size: float, batch: int = 1000, record: int = 200) -> Row:
 
 
 def trigger_cost(size: float) -> Row:
-    """What the triggers that keep health cost the bare insert and claim and mark."""
+    """What the triggers that keep health cost the bare insert and claim and mark.
+
+    Each of the two goes first in turn and finds an empty table: a table that has grown by the
+    work before it costs more than the triggers do.
+    """
     users = max(1, round(2_000 * size))
     rates: dict[str, list[float]] = {"subject": [], "reference": []}
+    switches = {"subject": "ENABLE", "reference": "DISABLE"}
     with database() as url:
         cursor = world(url, users)
         for number in range(2 * ROUNDS):
-            switch = "ENABLE" if number % 2 else "DISABLE"
-            cursor.execute(f"ALTER TABLE user_alert_deliveries {switch} TRIGGER USER")
-            event_id = add_event(cursor)
-            took = seconds(lambda event_id=event_id: cursor.execute(BARE_FANOUT, (event_id,)))
-            took += seconds(lambda: _bare_sending(cursor, 1000))
-            rates["subject" if number % 2 else "reference"].append(3 * users / took)
-            cursor.execute("UPDATE user_alert_deliveries SET status = 'sent', sent_at = now()"
-                           " WHERE status <> 'sent'")  # fmt: skip
+            for kind in sorted(switches, reverse=number % 2 == 0):
+                cursor.execute("TRUNCATE user_alert_deliveries CASCADE")
+                cursor.execute(f"ALTER TABLE user_alert_deliveries {switches[kind]} TRIGGER USER")
+                event_id = add_event(cursor)
+                took = seconds(lambda event_id=event_id: cursor.execute(BARE_FANOUT, (event_id,)))
+                cursor.execute("ANALYZE user_alert_deliveries")
+                took += seconds(lambda: _bare_sending(cursor, 1000))
+                rates[kind].append(3 * users / took)
     return compared("health's triggers", 3 * users, rates, "without", "at least 92 %", 0.92)
 
 
