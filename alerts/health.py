@@ -11,17 +11,15 @@ from alerts import db, pauses
 from alerts.config import Settings
 from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.health_counts import (
-    DAY,
     DELIVERIES,
     DIGESTS,
-    HOUR,
-    WEEK,
     Cell,
     HealthCounts,
     percentile,
     read_counts,
 )
 from alerts.health_queue import read_queue
+from alerts.health_spans import DAY, HOUR, WEEK
 from alerts.health_status import Facts, degraded_reasons, failing_reasons
 from alerts.history import iso
 from alerts.run_record import STALE_SECONDS

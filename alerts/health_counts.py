@@ -1,28 +1,34 @@
 """How many deliveries and digests became what, in windows that are true to the microsecond.
 
-The database keeps counts by minute and by hour (``sql/0007_health_counts.sql``). The time looked
-at is cut at every edge of a window, an hour or a day into stretches. Whole hours of a stretch are
-read as such; of an hour that an edge cuts the minutes; of a minute that an edge cuts the rows. At
-the clock's end the current hour is taken whole, and what lies after the clock is taken away: that
-is nothing but in a replay. So the price depends neither on history nor on the volume.
+The database keeps counts by six hours, hour and minute (``sql/0009_health_blocks.sql``). The time
+looked at is cut at every edge of a window, an hour or a day into stretches. Whole blocks of six
+hours of a stretch are read as such; of a block that an edge cuts the hours; of such an hour the
+minutes; of a minute that a window's edge cuts the rows. At the clock's end the current hour is
+taken whole, and what lies after the clock is taken away: that is nothing but in a replay. What
+changed of late is not in the counts yet and is read by minute. So the price depends neither on
+history nor on the volume.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from alerts import db
+from alerts.health_spans import (
+    MINUTE,
+    clock_hours,
+    floor,
+    product_days,
+    spans_of,
+)
 
 DELIVERIES, DIGESTS = "deliveries", "digests"
-MICROSECOND, MINUTE, HOUR = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1)
-DAY, WEEK = timedelta(days=1), timedelta(days=7)
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_WAITS = ("delivery_waits", "digest_waits")
 
 # The counts of every stretch (numbered by its first edge), and of the last day how long what was
 # sent took. Piece by piece with OFFSET 0, since only then the planner takes the index; the rows
@@ -43,32 +49,55 @@ kept AS (
         FROM alerts_health_counts AS c
         WHERE c.source = p.source AND c.level = p.level
           AND c.bucket >= p.starts AND c.bucket < p.ends
-        UNION ALL
-        SELECT *
-        FROM alerts_health_changes AS c
-        WHERE c.source = p.source AND c.level = p.level
-          AND c.bucket >= p.starts AND c.bucket < p.ends
         OFFSET 0
     ) AS c
+    UNION ALL
+    SELECT *, 1
+    FROM alerts_health_changes
+    WHERE source = ANY (%(recent_sources)s) AND level = 'minute'
+      AND bucket >= %(cut_0_end)s AND bucket < %(now_end)s
+      AND CASE WHEN wait_seconds < 0
+          THEN bucket NOT IN (%(cut_1)s, %(cut_2)s)
+          ELSE bucket >= %(cut_1_end)s
+      END
 ),
-cut AS (
+cut AS (  -- added up first: a fan-out's rows are thousands, and alike
     SELECT
-        'deliver' AS item, created_at::timestamptz AS created_at, channel, delivery_kind AS kind,
-        status, failure_code, attempts, sent_at - created_at AS waited
+        'deliveries' AS source, created_at::timestamptz AS created_at, channel,
+        delivery_kind AS kind, status, failure_code, attempts, count(*) AS amount
     FROM user_alert_deliveries
     WHERE (created_at >= %(cut_0)s AND created_at < %(cut_0_end)s)
        OR (created_at >= %(cut_1)s AND created_at < %(cut_1_end)s)
        OR (created_at >= %(cut_2)s AND created_at < %(cut_2_end)s)
        OR (created_at > %(now)s AND created_at < %(now_end)s)
+    GROUP BY 2, 3, 4, 5, 6, 7
     UNION ALL
     SELECT
-        'digest', created_at::timestamptz, channel, 'digest', status, failure_code, attempts,
-        sent_at - greatest(created_at, window_end)
+        'digests', created_at::timestamptz, channel, 'digest', status, failure_code, attempts,
+        count(*)
     FROM user_alert_digests
     WHERE (created_at >= %(cut_0)s AND created_at < %(cut_0_end)s)
        OR (created_at >= %(cut_1)s AND created_at < %(cut_1_end)s)
        OR (created_at >= %(cut_2)s AND created_at < %(cut_2_end)s)
        OR (created_at > %(now)s AND created_at < %(now_end)s)
+    GROUP BY 2, 3, 5, 6, 7
+),
+cut_sent AS (
+    SELECT
+        'delivery_waits' AS source, created_at::timestamptz AS created_at, channel,
+        delivery_kind AS kind, sent_at - created_at AS waited
+    FROM user_alert_deliveries
+    WHERE status = 'sent' AND sent_at IS NOT NULL
+      AND ((created_at >= %(day_ago)s AND created_at < %(cut_1_end)s)
+           OR (created_at > %(now)s AND created_at < %(now_end)s))
+    UNION ALL
+    SELECT
+        'digest_waits', created_at::timestamptz, channel, 'digest',
+        sent_at - greatest(created_at, window_end)
+    FROM user_alert_digests
+    WHERE status = 'sent' AND sent_at IS NOT NULL
+      AND ((created_at >= %(day_ago)s AND created_at < %(cut_1_end)s)
+           OR (created_at > %(now)s AND created_at < %(now_end)s))
 ),
 counted AS (
     SELECT
@@ -79,20 +108,15 @@ counted AS (
     FROM kept
     UNION ALL
     SELECT
-        CASE item WHEN 'digest' THEN 'digests' ELSE 'deliveries' END,
-        width_bucket(created_at, %(edges)s), channel, kind, status, coalesce(failure_code, ''),
-        alerts_health_retried(status, attempts::integer), -1,
-        CASE WHEN created_at > %(now)s THEN -1 ELSE 1 END
+        source, width_bucket(created_at, %(edges)s), channel, kind, status,
+        coalesce(failure_code, ''), alerts_health_retried(status, attempts::integer), -1,
+        (CASE WHEN created_at > %(now)s THEN -1 ELSE 1 END * amount)::integer
     FROM cut
     UNION ALL
     SELECT
-        CASE item WHEN 'digest' THEN 'digest_waits' ELSE 'delivery_waits' END,
-        0, channel, kind, '', '', FALSE, alerts_health_wait_seconds(waited),
+        source, 0, channel, kind, '', '', FALSE, alerts_health_wait_seconds(waited),
         CASE WHEN created_at > %(now)s THEN -1 ELSE 1 END
-    FROM cut
-    WHERE status = 'sent' AND waited IS NOT NULL AND (
-        created_at > %(now)s OR (created_at >= %(day_ago)s AND created_at < %(cut_1_end)s)
-    )
+    FROM cut_sent
 )
 SELECT
     source, stretch - 1 AS stretch, channel, kind, status, nullif(failure_code, '') AS failure_code,
@@ -138,11 +162,11 @@ class HealthCounts:
 
     def per_hour(self) -> list[db.Row]:
         """The 24 clock hours (UTC) up to the current one, oldest first."""
-        return self._points(_hours(self.now))
+        return self._points(clock_hours(self.now))
 
     def per_day(self) -> list[db.Row]:
         """The 7 product days up to today, oldest first."""
-        return self._points(_days(self.now, self.zone))
+        return self._points(product_days(self.now, self.zone))
 
     def _points(self, edges: list[datetime]) -> list[db.Row]:
         """``{"starts", "deliveries": {"created", "sent", "failed"}, "digests": ...}`` a stretch
@@ -165,22 +189,21 @@ class HealthCounts:
 def read_counts(conn: db.Connection, now: datetime, zone: ZoneInfo) -> HealthCounts:
     """Everything in one statement, true at ``now``; days are those of ``zone``."""
     now = now.astimezone(UTC)
-    since = [now - span + MICROSECOND for span in (WEEK, DAY, HOUR)]
-    end = _floor(now, HOUR) + HOUR
-    marks = (edge for edge in (*_hours(now), *_days(now, zone)) if edge < end)
-    edges = sorted({*since, *marks, end})
-    shared, day = _pieces(since, edges, now), _pieces(since[1:2], [since[1], end], now)
+    since, edges, shared, day = spans_of(now, zone)
     pieces = [(source, *p) for source in (DELIVERIES, DIGESTS) for p in shared]
-    pieces += [(source, *p) for source in ("delivery_waits", "digest_waits") for p in day]
+    pieces += [(source, *p) for source in _WAITS for p in day]
     names = ("sources", "levels", "starts", "ends", "signs")
     parameters: dict[str, object] = {
         name: list(values) for name, values in zip(names, zip(*pieces, strict=True), strict=True)
     }
     for number, edge in enumerate(since):
-        minute = _floor(edge, MINUTE)
+        minute = floor(edge, MINUTE)
         parameters |= {f"cut_{number}": minute, f"cut_{number}_end": minute + MINUTE}
     parameters |= {"edges": edges, "day_ago": since[1], "now": now}
-    parameters |= {"now_end": _floor(now, MINUTE) + MINUTE}
+    parameters |= {
+        "now_end": floor(now, MINUTE) + MINUTE,
+        "recent_sources": [DELIVERIES, DIGESTS, *_WAITS],
+    }
     found = HealthCounts(now, zone, {DELIVERIES: [], DIGESTS: []}, defaultdict(dict))
     with conn.cursor() as cursor:  # no dictionaries: it is hundreds of rows
         cursor.execute(COUNTS, parameters)
@@ -203,52 +226,3 @@ def percentile(amounts: dict[int, int], share: float) -> int | None:
         if seen >= wanted:
             return value
     return None
-
-
-_Span = tuple[str, datetime, datetime, int]  # level, start, end, sign
-
-
-def _pieces(since: list[datetime], edges: list[datetime], now: datetime) -> list[_Span]:
-    """The hours and minutes between the first and the last edge that no edge cuts, and with a
-    minus the minutes after ``now``. The minutes of ``since`` are left to be read row by row."""
-    cut_hours = {_floor(edge, HOUR) for edge in since}
-    cut_hours |= {_floor(edge, HOUR) for edge in edges if edge != _floor(edge, HOUR)}
-    cut_minutes = {_floor(edge, MINUTE) for edge in since}
-    hours = _runs(_floor(edges[0], HOUR), edges[-1], HOUR, cut_hours)
-    found = [("hour", start, end, 1) for start, end in hours]
-    for hour in sorted(cut_hours):
-        start = max(hour, _floor(edges[0], MINUTE))  # nothing from before the first edge
-        minutes = _runs(start, hour + HOUR, MINUTE, cut_minutes)
-        found += [("minute", start, end, 1) for start, end in minutes]
-    return [*found, ("minute", _floor(now, MINUTE) + MINUTE, edges[-1], -1)]
-
-
-def _runs(
-    start: datetime, end: datetime, size: timedelta, left_out: set[datetime]
-) -> Iterator[tuple[datetime, datetime]]:
-    """The longest stretches of whole buckets without those left out."""
-    for bucket in sorted({b for b in left_out if start <= b < end}):
-        if start < bucket:
-            yield start, bucket
-        start = bucket + size
-    if start < end:
-        yield start, end
-
-
-def _hours(now: datetime) -> list[datetime]:
-    """The edges of the last 24 clock hours."""
-    first = _floor(now, HOUR) - 23 * HOUR
-    return [first + n * HOUR for n in range(25)]
-
-
-def _days(now: datetime, zone: ZoneInfo) -> list[datetime]:
-    """The edges of the last 7 product days; the last one is tomorrow."""
-    today = now.astimezone(zone).date()
-    midnights = (
-        datetime.combine(today + n * DAY, datetime.min.time(), tzinfo=zone) for n in range(-6, 2)
-    )
-    return [_floor(midnight.astimezone(UTC), MINUTE) for midnight in midnights]
-
-
-def _floor(moment: datetime, size: timedelta) -> datetime:
-    return _EPOCH + (moment - _EPOCH) // size * size

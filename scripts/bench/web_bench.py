@@ -195,6 +195,7 @@ def _history(cursor: psycopg2.extensions.cursor, rows: int) -> None:
                 LATERAL (SELECT e.created_at + CASE WHEN m %% 10 = 3
                     THEN random() * interval '10 minutes' ELSE interval '0' END) AS t (at)
             WHERE e.id = ANY (%(ids)s)
+            ORDER BY e.id, m  -- fan-out writes an event's rows one after the other
             ON CONFLICT DO NOTHING
             """,
             {"each": max(1, rows // 30 // 144), "ids": ids},

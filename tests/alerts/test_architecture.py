@@ -15,7 +15,8 @@ LAYERS = (
     ("alerts.runner", "app"),
     (
         "alerts.engine", "alerts.history", "alerts.health", "alerts.health_status",
-        "alerts.health_counts", "alerts.health_queue", "alerts.requeue", "alerts.audit",
+        "alerts.health_counts", "alerts.health_spans", "alerts.health_queue", "alerts.requeue",
+        "alerts.audit",
         "alerts.pauses", "alerts.browse", "alerts.explain", "alerts.console_browse",
         "alerts.prune", "alerts.preflight",
         "alerts.events", "alerts.github", "alerts.admin", "alerts.commands", "alerts.options",
