@@ -48,7 +48,7 @@ def _health(
 def _runs(
     conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
 ) -> Answer:
-    return history.list_runs(conn, limit=options.limit or 50)
+    return history.list_runs(conn, limit=options.limit or 50, before=options.before)
 
 
 def _run(
@@ -81,7 +81,9 @@ def _replay_spool(
 def _actions(
     conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
 ) -> Answer:
-    return audit.list_actions(conn, limit=options.limit or 50)
+    return audit.list_actions(
+        conn, limit=options.limit or 50, before=options.before, action=options.action
+    )
 
 
 def _pause(

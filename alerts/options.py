@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from alerts import pauses, phases, prune, requeue
+from alerts import audit, pauses, phases, prune, requeue
 from alerts.cursors import checked_cursor
 from alerts.env import parse_time
 from alerts.failures import FailureCode
@@ -35,6 +35,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     lists = (options.runs, options.actions, options.deliveries, options.digests)
     if any(lists) and (options.limit or 1) > 200:
         parser.error("--limit of a list is at most 200")
+    if options.before is not None:
+        options.before = _place(parser, options)
     if options.pause and not options.reason:
         parser.error("--pause needs --reason TEXT")
     if options.retry_failed and (options.since_hours or 1) > requeue.MAX_SINCE_HOURS:
@@ -42,6 +44,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.retry_failed and options.channel not in (None, *requeue.SEND_CHANNELS):
         parser.error(f"--channel of --retry-failed is {' or '.join(requeue.SEND_CHANNELS)}")
     return options
+
+
+def _place(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | int:
+    """Where the next page begins: after an id in the audit, after a time and an id elsewhere."""
+    try:
+        if options.actions:
+            return _number(1, 999_999_999)(options.before)
+        return checked_cursor(options.before)
+    except (ValueError, argparse.ArgumentTypeError):
+        parser.error("--before takes the next_before of an earlier answer of the same list")
 
 
 def _add_modes(parser: argparse.ArgumentParser) -> None:
@@ -101,7 +113,8 @@ def _add_details(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--user-id", type=_number(1, 999_999_999), help="of one user")
     parser.add_argument("--event-id", type=_number(1, 999_999_999), help="of one event")
     parser.add_argument("--since", type=_time, help="only rows made since this ISO time")
-    parser.add_argument("--before", type=_parsed(checked_cursor), help="the next page")
+    parser.add_argument("--before", help="the next page: the next_before of an earlier answer")
+    parser.add_argument("--action", choices=audit.ACTIONS, help="of --actions, only these")
     parser.add_argument(
         "--keep-days", type=_number(prune.LEAST_DAYS, prune.MOST_DAYS), help="of --prune"
     )

@@ -1,20 +1,26 @@
-"""A run with nothing to do, on a database that is 100 ms away."""
+"""What a run costs besides its work: its round trips to a database 100 ms away, its recording."""
 
 from __future__ import annotations
 
 import select
 import socket
+import statistics
 import threading
 import time
 from contextlib import suppress
+from typing import Any
+from unittest.mock import patch
 from urllib.parse import urlsplit, urlunsplit
 
 from place import connect, database, seconds
-from psycopg2.extensions import parse_dsn
-from world import Row, run_phase
+from psycopg2.extensions import connection, cursor, parse_dsn
+from world import ROUNDS, Instant, Row, add_event, run_phase, world
+
+from alerts import db, engine
 
 ROUND_TRIP_SECONDS = 0.1
 MOST_ROUND_TRIPS, MOST_CONNECTIONS = 25, 3
+MOST_STATEMENTS, MOST_SECONDS = 6, 0.1  # recording: a hundredth of a run of ten seconds
 
 
 class DistantDatabase:
@@ -82,4 +88,78 @@ def idle(size: float) -> Row:
         "reference": f"SELECT 1 {one * 1e3:.0f} ms",
         "target": f"at most {MOST_ROUND_TRIPS} round trips, {MOST_CONNECTIONS} connections",
         "met": trips <= MOST_ROUND_TRIPS and connections <= MOST_CONNECTIONS,
+    }  # fmt: skip
+
+
+class _NoRecorder:
+    """In the place of the recorder where there is to be none."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def submit(self, _: object) -> None: ...
+
+    def close(self, *_: object) -> bool:
+        return True
+
+
+class _TimedRecorder(engine.RunRecorder):
+    """The recorder, and how long the run's own thread was with it."""
+
+    spent = 0.0
+
+    def submit(self, record: Any) -> None:
+        started = time.perf_counter()
+        super().submit(record)
+        type(self).spent += time.perf_counter() - started
+
+    def close(self, record: Any, *rest: Any) -> bool:
+        before, started = self.spent, time.perf_counter()
+        recorded = super().close(record, *rest)
+        type(self).spent = before + time.perf_counter() - started
+        return recorded
+
+
+def recording(size: float) -> Row:
+    """Statements of recording a run of all phases, and how long the run waits for it, beside the
+    run without: an event to ``2000 x size`` users on two channels."""
+    users = max(1, round(2_000 * size))
+    took: dict[str, list[float]] = {"with": [], "without": []}
+    waited, statements = [], 0
+    counted: list[str] = []
+
+    class Counting(cursor):
+        def execute(self, query: Any, parameters: Any = None) -> None:
+            counted.append("statement")
+            super().execute(query, parameters)
+
+    def opened(url: str) -> connection:
+        counted.append("settings")  # of the session: a statement as well
+        conn = db.open_session(url, application_name="alerts-recorder")
+        conn.cursor_factory = Counting
+        return conn
+
+    with database() as url:
+        work = world(url, users)
+        for _ in range(ROUNDS):
+            for kind, recorder in (("without", _NoRecorder), ("with", _TimedRecorder)):
+                work.execute("TRUNCATE user_alert_deliveries CASCADE")
+                work.execute("UPDATE alert_events SET fanout_completed_at = now()")
+                add_event(work)
+                counted.clear()
+                _TimedRecorder.spent = 0.0
+                channels = {"email": Instant(), "telegram": Instant()}
+                with (
+                    patch.object(engine, "RunRecorder", recorder),
+                    patch.object(engine, "open_connection", opened),
+                ):
+                    took[kind].append(seconds(lambda c=channels: run_phase(url, "all", None, c)))
+            waited.append(_TimedRecorder.spent)
+            statements = max(statements, len(counted))
+    wait, bare = statistics.median(waited), statistics.median(took["without"])
+    return {
+        "benchmark": "recording a run", "size": users, "value": wait, "reference_value": bare,
+        "figure": f"{statements} statements, {wait * 1e3:.0f} ms of a run of "
+        f"{statistics.median(took['with']):.2f} s", "reference": f"without {bare:.2f} s",
+        "target": f"at most {MOST_STATEMENTS} statements, {MOST_SECONDS * 1e3:.0f} ms",
+        "met": statements <= MOST_STATEMENTS and wait <= MOST_SECONDS,
     }  # fmt: skip

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import place  # noqa: F401  (first: it makes the project's packages importable)
-from engine_bench import idle
+from engine_bench import idle, recording
 from provider_bench import outbox, provider, slow_provider
 from queue_bench import digests, fanout, sending, trigger_cost
 from web_bench import health, runs
@@ -29,6 +29,7 @@ HEAD = (
 
 BENCHMARKS: dict[str, Callable[[float], Row]] = {
     "idle": idle,
+    "recording": recording,
     "fanout": fanout,
     "digests": digests,
     "sending": sending,

@@ -86,6 +86,10 @@ def test_the_command_line_gives_the_endpoints_json(
     ):
         code, output = command(capsys, database_url, *arguments)
         assert (code, json.loads(output)) == (0, admin.ok(path, **params))
+    place = admin.ok("/runs")["next_before"]
+    code, output = command(capsys, database_url, "--runs", "--before", place)
+    assert (code, json.loads(output)) == (0, admin.ok("/runs", before=place))
+    assert json.loads(output)["count"] == 5
 
 
 @pytest.mark.parametrize("run_id", ["unknown", "a\0b", "%s", "ü" * 3000, ""])

@@ -132,6 +132,12 @@ def test_the_command_line_pauses_resumes_and_lists_like_the_endpoints(
         False, True, False, True, False,
     ]  # fmt: skip
     assert listed["actions"][0]["created_at"] == NOW.isoformat()
+    before = listed["next_before"]
+    rest = told(database_url, capsys, "--actions", "--action", "pause", "--before", str(before))
+    page = client.get(f"{PREFIX}/actions?action=pause&before={before}", headers=ADMIN).get_json()
+    assert rest == page
+    assert rest["actions"]
+    assert {action["action"] for action in rest["actions"]} == {"pause"}
 
 
 @pytest.mark.parametrize("arguments", [
@@ -139,6 +145,8 @@ def test_the_command_line_pauses_resumes_and_lists_like_the_endpoints(
     ["--pause", "account", "--reason", "x"], ["--resume", "fax"],
     ["--pause", "--reason", "x" * 201], ["--pause", "--resume", "--reason", "x"],
     ["--actions", "--limit", "201"], ["--actions", "--limit", "0"],
+    ["--actions", "--action", "delete"], ["--actions", "--before", "1646762400000000.7"],
+    ["--actions", "--before", "0"], ["--runs", "--before", "7"], ["--deliveries", "--before", "x"],
 ])  # fmt: skip
 def test_the_command_line_refuses_what_makes_no_sense(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
