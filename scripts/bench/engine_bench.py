@@ -17,10 +17,12 @@ from psycopg2.extensions import connection, cursor, parse_dsn
 from world import ROUNDS, Instant, Row, add_event, run_phase, world
 
 from alerts import db, engine
+from alerts.engine_observability import HEARTBEAT_SECONDS
 
 ROUND_TRIP_SECONDS = 0.1
 MOST_ROUND_TRIPS, MOST_CONNECTIONS = 25, 3
-MOST_STATEMENTS, MOST_SECONDS = 6, 0.1  # recording: a hundredth of a run of ten seconds
+# Of recording: besides the heartbeats of a long run; a hundredth of a run of ten seconds.
+MOST_STATEMENTS, MOST_SECONDS = 6, 0.1
 
 
 class DistantDatabase:
@@ -156,10 +158,12 @@ def recording(size: float) -> Row:
             waited.append(_TimedRecorder.spent)
             statements = max(statements, len(counted))
     wait, bare = statistics.median(waited), statistics.median(took["without"])
+    beats = int(max(took["with"]) // HEARTBEAT_SECONDS)
     return {
         "benchmark": "recording a run", "size": users, "value": wait, "reference_value": bare,
         "figure": f"{statements} statements, {wait * 1e3:.0f} ms of a run of "
         f"{statistics.median(took['with']):.2f} s", "reference": f"without {bare:.2f} s",
-        "target": f"at most {MOST_STATEMENTS} statements, {MOST_SECONDS * 1e3:.0f} ms",
-        "met": statements <= MOST_STATEMENTS and wait <= MOST_SECONDS,
+        "target": f"at most {MOST_STATEMENTS} statements, one more each "
+        f"{HEARTBEAT_SECONDS:.0f} s, {MOST_SECONDS * 1e3:.0f} ms",
+        "met": statements <= MOST_STATEMENTS + beats and wait <= MOST_SECONDS,
     }  # fmt: skip
