@@ -87,4 +87,5 @@ def product_days(now: datetime, zone: ZoneInfo) -> list[datetime]:
 
 
 def floor(moment: datetime, size: timedelta) -> datetime:
+    """The start of the bucket that holds the moment."""
     return _EPOCH + (moment - _EPOCH) // size * size

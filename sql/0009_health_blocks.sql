@@ -60,8 +60,7 @@ END
 $$;
 
 -- The functions of the triggers, three a table, since only its own operation gives a trigger its
--- rows. The times of
--- old deployments are plain timestamps in UTC, whatever the session's zone.
+-- rows. The times of old deployments are plain timestamps in UTC, whatever the session's zone.
 DO $do$
 DECLARE
     target record;
@@ -69,22 +68,19 @@ DECLARE
 BEGIN
     FOR target IN
         SELECT * FROM (VALUES
-            ('user_alert_deliveries', 'deliveries', 'delivery', 'delivery_kind', 'created_at'),
-            (
-                'user_alert_digests', 'digests', 'digest', $q$'digest'$q$,
-                'greatest(created_at, window_end)'
-            )
-        ) AS t (tablename, source, item, kind, queued_at)
+            ('deliveries', 'delivery', 'delivery_kind', 'created_at'),
+            ('digests', 'digest', $q$'digest'$q$, 'greatest(created_at, window_end)')
+        ) AS t (source, item, kind, queued_at)
     LOOP
         FOR event IN
             SELECT * FROM (VALUES
-                ('INSERT', 'NEW TABLE AS added', 'SELECT 1 AS sign, a.* FROM added AS a'),
-                ('DELETE', 'OLD TABLE AS removed', 'SELECT -1 AS sign, r.* FROM removed AS r'),
+                ('INSERT', 'SELECT 1 AS sign, a.* FROM added AS a'),
+                ('DELETE', 'SELECT -1 AS sign, r.* FROM removed AS r'),
                 (
-                    'UPDATE', 'OLD TABLE AS removed NEW TABLE AS added',
+                    'UPDATE',
                     'SELECT 1 AS sign, a.* FROM added AS a UNION ALL SELECT -1, r.* FROM removed AS r'
                 )
-            ) AS e (operation, tables, rows)
+            ) AS e (operation, rows)
         LOOP
             EXECUTE format($f$
 CREATE OR REPLACE FUNCTION alerts_health_%1$s_%2$s() RETURNS trigger
