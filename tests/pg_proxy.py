@@ -6,6 +6,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -61,9 +62,11 @@ class PgProxy:
     """Listens on a port of its own; `url` reaches the same database through it.
 
     While `swallow` says so for a connection, nothing of it passes, as if packets were dropped.
+    `delay_seconds` is how much longer each round trip takes, as if the database were far away.
     """
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, delay_seconds: float = 0.0) -> None:
+        self._delay_seconds = delay_seconds
         parts = urlsplit(database_url)
         parameters = parse_dsn(database_url)
         self._target = (parameters.get("host", "localhost"), int(parameters.get("port", 5432)))
@@ -121,7 +124,10 @@ class PgProxy:
             if not data:
                 return False
             if source is client:
+                known = wire.round_trips
                 wire.from_client(data)
+                if wire.round_trips > known:
+                    time.sleep(self._delay_seconds)
             else:
                 wire.from_server()
             if not self.swallow(wire):

@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
-import select
-import socket
 import statistics
-import threading
 import time
-from contextlib import suppress
 from typing import Any
 from unittest.mock import patch
-from urllib.parse import urlsplit, urlunsplit
 
 from place import connect, database, seconds
-from psycopg2.extensions import connection, cursor, parse_dsn
 from world import ROUNDS, Instant, Row, add_event, run_phase, world
 
-from alerts import db, engine
-from alerts.engine_observability import HEARTBEAT_SECONDS
+from alerts import engine
+from alerts.engine_observability import HEARTBEAT_SECONDS, open_connection
+from tests.pg_proxy import PgProxy
 
 ROUND_TRIP_SECONDS = 0.1
 MOST_ROUND_TRIPS, MOST_CONNECTIONS = 25, 3
 # Of recording: besides the heartbeats of a long run; a hundredth of a run of ten seconds.
 MOST_STATEMENTS, MOST_SECONDS = 6, 0.1
-
-
-class DistantDatabase:
-    """A proxy in front of PostgreSQL that makes each round trip take longer, and counts them."""
-
-    def __init__(self, url: str) -> None:
-        dsn = parse_dsn(url)
-        self._target = (dsn.get("host", "localhost"), int(dsn.get("port", 5432)))
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        login = urlsplit(url).netloc.rpartition("@")[0]
-        address = f"{login}@127.0.0.1:{self._listener.getsockname()[1]}"
-        options = "sslmode=disable&gssencmode=disable"  # no round trips but PostgreSQL's own
-        self.url = urlunsplit(urlsplit(url)._replace(netloc=address, query=options))
-        self.connections = self.round_trips = 0
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                self.connections += 1
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
-        host, port = self._target
-        family = socket.AF_UNIX if host.startswith("/") else socket.AF_INET
-        asked = False
-        with client, socket.socket(family) as server, suppress(OSError):
-            server.connect(f"{host}/.s.PGSQL.{port}" if host.startswith("/") else (host, port))
-            while True:
-                for source in select.select([client, server], [], [])[0]:
-                    data = source.recv(65536)
-                    if not data:
-                        return
-                    if source is client and not asked and data[:1] != b"X":  # goodbye is not asked
-                        time.sleep(ROUND_TRIP_SECONDS)
-                        self.round_trips += 1
-                    asked = source is client
-                    (server if source is client else client).sendall(data)
 
 
 def idle(size: float) -> Row:
@@ -77,12 +30,12 @@ def idle(size: float) -> Row:
             "INSERT INTO users (email) SELECT n || '@example.com' FROM generate_series(1, %s) AS n",
             (users,),
         )
-        proxy = DistantDatabase(url)
-        took = seconds(lambda: run_phase(proxy.url, "all"))
-        trips, connections = proxy.round_trips, proxy.connections
-        probe = connect(proxy.url)
-        one = seconds(lambda: probe.execute("SELECT 1"))
-        proxy.close()
+        with PgProxy(url, delay_seconds=ROUND_TRIP_SECONDS) as proxy:
+            took = seconds(lambda: run_phase(proxy.url, "all"))
+            trips = sum(wire.round_trips for wire in proxy.wires)
+            connections = len(proxy.wires)
+            probe = connect(proxy.url)
+            one = seconds(lambda: probe.execute("SELECT 1"))
     return {
         "benchmark": "idle run, 100 ms away", "size": users, "value": took,
         "reference_value": trips * one,
@@ -126,37 +79,24 @@ def recording(size: float) -> Row:
     run without: an event to ``2000 x size`` users on two channels."""
     users = max(1, round(2_000 * size))
     took: dict[str, list[float]] = {"with": [], "without": []}
-    waited, statements = [], 0
-    counted: list[str] = []
-
-    class Counting(cursor):
-        def execute(self, query: Any, parameters: Any = None) -> None:
-            counted.append("statement")
-            super().execute(query, parameters)
-
-    def opened(url: str) -> connection:
-        counted.append("settings")  # of the session: a statement as well
-        conn = db.open_session(url, application_name="alerts-recorder")
-        conn.cursor_factory = Counting
-        return conn
-
-    with database() as url:
+    waited = []
+    with database() as url, PgProxy(url) as proxy:
         work = world(url, users)
         for _ in range(ROUNDS):
             for kind, recorder in (("without", _NoRecorder), ("with", _TimedRecorder)):
                 work.execute("TRUNCATE user_alert_deliveries CASCADE")
                 work.execute("UPDATE alert_events SET fanout_completed_at = now()")
                 add_event(work)
-                counted.clear()
                 _TimedRecorder.spent = 0.0
                 channels = {"email": Instant(), "telegram": Instant()}
                 with (
                     patch.object(engine, "RunRecorder", recorder),
-                    patch.object(engine, "open_connection", opened),
+                    # The recorder's connection alone goes through the proxy.
+                    patch.object(engine, "open_connection", lambda _: open_connection(proxy.url)),
                 ):
                     took[kind].append(seconds(lambda c=channels: run_phase(url, "all", None, c)))
             waited.append(_TimedRecorder.spent)
-            statements = max(statements, len(counted))
+    statements = max(len(wire.statements) for wire in proxy.wires)
     wait, bare = statistics.median(waited), statistics.median(took["without"])
     beats = int(max(took["with"]) // HEARTBEAT_SECONDS)
     return {
