@@ -36,8 +36,8 @@ def watching(stop: Stop) -> Iterator[None]:
     try:
         yield
     finally:
+        signal.set_wakeup_fd(before)  # before the watcher ends, which closes the other end
         ended.set()
-        signal.set_wakeup_fd(before)
         if stop.signal is None:  # else the process is about to end: a second one changes nothing
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -50,11 +50,17 @@ def _no_default(number: int, frame: object) -> None:
 
 
 def _watch(reading: int, stop: Stop, ended: threading.Event) -> None:
+    # Open to the end, though one byte is all that is read of it: Python reports a later signal
+    # that it cannot write as an error, with a traceback.
     with os.fdopen(reading, "rb", buffering=0) as pipe:
         received = pipe.read(1)
-    if not received or ended.is_set():
-        return
-    stop.interrupt(signal.Signals(received[0]).name)
+        if received and not ended.is_set():
+            stop.interrupt(signal.Signals(received[0]).name)
+            _see_to_the_end(stop, ended)
+
+
+def _see_to_the_end(stop: Stop, ended: threading.Event) -> None:
+    """Cancel statement after statement until the run has ended, or end the process."""
     while not ended.is_set():
         if time.monotonic() - stop.signalled_at >= LAST_RESORT_SECONDS:
             if stop.last_resort is not None:

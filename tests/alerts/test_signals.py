@@ -173,3 +173,23 @@ def test_second_signal_changes_nothing(conn: Connection, database_url: str, tmp_
     locker.close()
     # Two that come at once reach a process in the order of their numbers.
     assert last_run(conn)["error_summary"] in ("interrupted by SIGTERM", "interrupted by SIGINT")
+
+
+def test_signal_after_the_first_was_heard_is_no_error() -> None:
+    script = """
+import os, signal, time
+from alerts.phases import Stop
+from alerts.signals import watching
+stop = Stop()
+with watching(stop):
+    os.kill(os.getpid(), signal.SIGTERM)
+    while stop.signal is None:
+        time.sleep(0.001)
+    for _ in range(3):
+        os.kill(os.getpid(), signal.SIGINT)
+print(stop.signal)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "SIGTERM\n", "")
