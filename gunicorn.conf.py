@@ -43,7 +43,7 @@ logger_class = DiscreetLogger
 
 def on_starting(server: object) -> None:
     """Refuse to start with an environment that cannot work, in one line instead of a traceback."""
-    from alerts.config import ConfigError, Settings, require_database_url
+    from alerts.settings.config import ConfigError, Settings, require_database_url
 
     try:
         require_database_url(Settings.from_env(os.environ))

@@ -14,13 +14,12 @@ from functools import partial
 import psycopg2
 from psycopg2.errors import QueryCanceled
 
-from alerts import counts as counting
-from alerts import db, pauses, phases
+from alerts import db, phases
 from alerts.channels import build_channels
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
+from alerts.cli.signals import LAST_RESORT_SECONDS
 from alerts.clock import Clock
-from alerts.config import Settings, require_database_url
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
 from alerts.failures import PhaseFailed
 from alerts.locks import LockLost, PhaseLocks
@@ -28,8 +27,10 @@ from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
 from alerts.phases.context import Progress, no_progress
 from alerts.redaction import describe_exception, redactor_for
-from alerts.run_record import RunItem, RunRecord
-from alerts.signals import LAST_RESORT_SECONDS
+from alerts.repair import pauses
+from alerts.runs import counts as counting
+from alerts.runs.record import RunItem, RunRecord
+from alerts.settings.config import Settings, require_database_url
 
 LOCK_NOT_ACQUIRED = "lock_not_acquired"
 DISABLED_SUMMARY = "ALERTS_V2_ENABLED turns the engine off"
@@ -91,7 +92,7 @@ class Hooks:
 def run_engine(settings: Settings, request: RunRequest, hooks: Hooks | None = None) -> RunReport:
     """Run the requested phases and record the run.
 
-    Every failure ends up in the report; raises :class:`alerts.config.ConfigError` only when
+    Every failure ends up in the report; raises :class:`alerts.settings.config.ConfigError` only when
     there is no database to run on.
     """
     require_database_url(settings)

@@ -19,9 +19,10 @@ from typing import Any
 
 import psycopg2
 
-from alerts import db, spool
-from alerts.run_record import STALE_SECONDS, RunRecord
-from alerts.schedule import SLOT_OF_RUN
+from alerts import db
+from alerts.runs import spool
+from alerts.runs.record import STALE_SECONDS, RunRecord
+from alerts.runs.schedule import SLOT_OF_RUN
 
 # What recording may cost a run in all, when the database does not answer.
 CLOSE_SECONDS = 5.0

@@ -9,9 +9,9 @@ from typing import Any
 import psycopg2
 
 from alerts import db, migrations
-from alerts.config import ConfigError, Settings, require_database_url
-from alerts.phases.send import CHANNELS
+from alerts.phases.send.sender import CHANNELS
 from alerts.redaction import describe_exception, redactor_for
+from alerts.settings.config import ConfigError, Settings, require_database_url
 
 OLDEST_SERVER = 140000  # PostgreSQL 14
 

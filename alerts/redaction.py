@@ -22,11 +22,11 @@ from urllib.parse import quote, quote_plus
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from alerts.env import Secret
 from alerts.messages.cleaning import clean_line, cut
+from alerts.settings.env import Secret
 
 if TYPE_CHECKING:
-    from alerts.config import Settings
+    from alerts.settings.config import Settings
 
 REDACTED = "[redacted]"
 SECRET_LENGTH_MIN = 6  # shorter ones would turn up in ordinary words

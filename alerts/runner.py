@@ -11,18 +11,20 @@ from typing import Any
 
 import psycopg2
 
-from alerts import admin, commands, db, github
+from alerts import db
+from alerts.cli import asking as admin
+from alerts.cli import commands, github
+from alerts.cli.console import Console, JsonConsole, PeopleConsole
+from alerts.cli.options import parse
+from alerts.cli.signals import watching
 from alerts.clock import Clock
-from alerts.config import ConfigError, Settings, require_database_url
-from alerts.console import Console, JsonConsole, PeopleConsole
 from alerts.engine import Hooks, RunReport, RunRequest, record_config_failure, run_engine
-from alerts.health import get_health
+from alerts.health.report import get_health
 from alerts.logs import before_records, setup_logging
-from alerts.options import parse
 from alerts.preflight import preflight
-from alerts.prune import PruneRefused
 from alerts.redaction import Redactor, describe_exception, redactor_for
-from alerts.signals import watching
+from alerts.repair.prune import PruneRefused
+from alerts.settings.config import ConfigError, Settings, require_database_url
 
 log = logging.getLogger("alerts.runner")
 

@@ -7,9 +7,9 @@ import os
 
 from flask import Flask, Response, request
 
-from alerts.config import Settings, require_database_url
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
+from alerts.settings.config import Settings, require_database_url
 from app import browse as browse  # these two hang their routes on internal's blueprint
 from app import errors, internal, public
 from app import repair as repair
@@ -21,7 +21,7 @@ ROUTE = "alerts.route"  # read by gunicorn.conf.py
 def create_app(settings: Settings | None = None) -> Flask:
     """The app, from ``settings`` or the environment.
 
-    Raises :class:`alerts.config.ConfigError` when a variable does not parse or DATABASE_URL is
+    Raises :class:`alerts.settings.config.ConfigError` when a variable does not parse or DATABASE_URL is
     unset. Without INTERNAL_RUNNER_TOKEN the app starts and its admin endpoints answer 503.
     """
     settings = settings or Settings.from_env(os.environ)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from alerts import browse
-from alerts.cursors import checked_cursor
-from alerts.env import parse_time
-from alerts.explain import explain
 from alerts.failures import FailureCode
-from alerts.health import CHANNELS, STATUSES
+from alerts.health.report import CHANNELS, STATUSES
+from alerts.lookup import deliveries as browse
+from alerts.lookup.explain import explain
+from alerts.paging import checked_cursor
+from alerts.settings.env import parse_time
 from app.database import database
 from app.errors import ApiError
 from app.internal import blueprint, business_now, settings

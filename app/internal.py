@@ -12,11 +12,12 @@ from typing import Any
 
 from flask import Blueprint, current_app, g, request
 
-from alerts import history, phases
+from alerts import phases
 from alerts.clock import Clock
-from alerts.config import Settings
-from alerts.cursors import checked_cursor
-from alerts.health import get_health
+from alerts.health.report import get_health
+from alerts.paging import checked_cursor
+from alerts.runs import history
+from alerts.settings.config import Settings
 from app.database import database
 from app.errors import ApiError
 from app.params import Params

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Blueprint, current_app
 
 from alerts.clock import Clock
-from alerts.events import latest_events
+from alerts.lookup.events import latest_events
 from app.database import database
 from app.errors import ApiError
 from app.params import Params

@@ -6,9 +6,9 @@ from typing import Any
 
 from flask import g
 
-from alerts import audit, pauses, requeue
 from alerts.failures import FailureCode
 from alerts.redaction import redactor_for
+from alerts.repair import audit, pauses, requeue
 from app.database import database
 from app.errors import ApiError
 from app.internal import blueprint, business_now, settings

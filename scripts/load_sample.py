@@ -16,7 +16,7 @@ import sample_tables
 import sample_users
 
 from alerts import db
-from alerts.env import EnvReader
+from alerts.settings.env import EnvReader
 
 DESCRIPTION = """\
 Loads the sample of scripts/sample (prices since 1986, events, some sixty users) into the input

@@ -12,9 +12,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from alerts import migrations
-from alerts.config import DATABASE_URL_MISSING
-from alerts.env import EnvReader
 from alerts.migrations import MigrationError, MigrationStatus, Timeouts
+from alerts.settings.config import DATABASE_URL_MISSING
+from alerts.settings.env import EnvReader
 
 DESCRIPTION = """\
 Applies sql/NNNN_name.sql in order to the database that DATABASE_URL names. Each file runs in

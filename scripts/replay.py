@@ -20,11 +20,11 @@ from devdb import DATABASE, DevDbError, create_database, ensure_server
 from load_sample import SampleRefused, load_sample
 
 from alerts import db, migrations
-from alerts.config import ConfigError, Settings
 from alerts.engine import Hooks, RunReport, RunRequest, run_engine
 from alerts.logs import setup_logging
 from alerts.migrations import MigrationError
 from alerts.redaction import redactor_for
+from alerts.settings.config import ConfigError, Settings
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DESCRIPTION = """\

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, requeue
+from alerts import db
 from alerts.failures import FailureClass, codes_of
-from alerts.requeue import RetryRequest
+from alerts.repair import requeue
+from alerts.repair.requeue import RetryRequest
 from tests.queue_rows import TABLES
 from tests.world import NOW, settings_for
 

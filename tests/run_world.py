@@ -12,8 +12,8 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from alerts.config import Settings
 from alerts.engine import RunReport
+from alerts.settings.config import Settings
 from tests.queue_world import add_digest
 from tests.world import (
     NOW,

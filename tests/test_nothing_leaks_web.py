@@ -180,7 +180,7 @@ import app.internal as module
 def fail(*args, **kwargs):
     raise RuntimeError({encodings((*SECRETS[1:], EMAIL))!r}, args)
 module.get_health = fail
-from alerts.config import Settings
+from alerts.settings.config import Settings
 import os
 from app import create_app
 client = create_app(Settings.from_env(os.environ)).test_client()

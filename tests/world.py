@@ -15,8 +15,8 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.channels.base import Message
-from alerts.config import Settings
 from alerts.engine import Hooks, RunReport, RunRequest, run_engine
+from alerts.settings.config import Settings
 
 # A Tuesday in winter: Amsterdam is at UTC+1.
 NOW = datetime(2022, 3, 8, 18, 0, tzinfo=UTC)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict, TypeVar
 
-from alerts.channel_config import OUTBOX_SENDER
 from alerts.channels.base import Channel
 from alerts.channels.brevo import BrevoChannel
 from alerts.channels.outbox import OutboxChannel
@@ -14,7 +13,8 @@ from alerts.channels.resend import ResendChannel
 from alerts.channels.smtp import SmtpChannel
 from alerts.channels.telegram import TelegramChannel
 from alerts.channels.twilio import TwilioChannel
-from alerts.config import Settings
+from alerts.settings.channels import OUTBOX_SENDER
+from alerts.settings.config import Settings
 
 __all__ = ["build_channels"]
 

@@ -7,10 +7,16 @@ import ssl
 import uuid
 
 from alerts.channels.base import Message
-from alerts.channels.http import HttpApi, header_value, message_id
-from alerts.channels.mail import NO_REPLY_HEADERS, Sender, encodable, one_line, require_recipient
-from alerts.env import Secret
+from alerts.channels.transport.http import HttpApi, header_value, message_id
+from alerts.channels.transport.mail import (
+    NO_REPLY_HEADERS,
+    Sender,
+    encodable,
+    one_line,
+    require_recipient,
+)
 from alerts.failures import FailureCode
+from alerts.settings.env import Secret
 
 # Brevo takes UUIDs only for idempotency keys; this one makes them from ours.
 _KEY_NAMESPACE = uuid.UUID("7c0b7f0e-5f0a-5d8e-9a52-1f9a3a1d5b0c")

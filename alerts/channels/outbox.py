@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from alerts.channels.base import Message
-from alerts.channels.mail import Sender, compose, one_line
+from alerts.channels.transport.mail import Sender, compose, one_line
 from alerts.failures import DeliveryError, FailureCode
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC

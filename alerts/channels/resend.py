@@ -6,10 +6,16 @@ import json
 import ssl
 
 from alerts.channels.base import Message
-from alerts.channels.http import Answer, HttpApi, header_value, message_id
-from alerts.channels.mail import NO_REPLY_HEADERS, Sender, encodable, one_line, require_recipient
-from alerts.env import Secret
+from alerts.channels.transport.http import Answer, HttpApi, header_value, message_id
+from alerts.channels.transport.mail import (
+    NO_REPLY_HEADERS,
+    Sender,
+    encodable,
+    one_line,
+    require_recipient,
+)
 from alerts.failures import FailureCode
+from alerts.settings.env import Secret
 
 _CODES = {
     "missing_api_key": FailureCode.AUTH_FAILED,

@@ -6,11 +6,11 @@ import ssl
 import threading
 import time
 
-from alerts.channel_config import SmtpServer
 from alerts.channels.base import Message
-from alerts.channels.mail import Sender, compose, message_id_of
-from alerts.channels.smtp_session import ConnectionLost, Session, is_loopback
-from alerts.channels.sockets import tls_context
+from alerts.channels.transport.mail import Sender, compose, message_id_of
+from alerts.channels.transport.smtp_session import ConnectionLost, Session, is_loopback
+from alerts.channels.transport.sockets import tls_context
+from alerts.settings.channels import SmtpServer
 
 
 class SmtpChannel:

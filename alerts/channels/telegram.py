@@ -7,11 +7,11 @@ import ssl
 from urllib.parse import quote
 
 from alerts.channels.base import Message
-from alerts.channels.http import Answer, HttpApi, message_id
-from alerts.channels.mail import encodable
-from alerts.channels.retry_after import seconds
-from alerts.env import Secret
+from alerts.channels.transport.http import Answer, HttpApi, message_id
+from alerts.channels.transport.mail import encodable
+from alerts.channels.transport.retry_after import seconds
 from alerts.failures import DeliveryError, FailureCode
+from alerts.settings.env import Secret
 
 # Telegram documents no codes of its own, only these descriptions; compared as a whole.
 _GONE = {

@@ -7,9 +7,9 @@ from base64 import b64encode
 from urllib.parse import quote, urlencode
 
 from alerts.channels.base import Message
-from alerts.channels.http import HttpApi, message_id
-from alerts.env import Secret
+from alerts.channels.transport.http import HttpApi, message_id
 from alerts.failures import FailureCode
+from alerts.settings.env import Secret
 
 _CODES = {
     20003: FailureCode.AUTH_FAILED,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alerts.phases import digest, fanout, generate, send
+from alerts.phases import digest, fanout, generate
 from alerts.phases.context import Counts, PhaseContext, Stop
+from alerts.phases.send.sender import sender as send
 
 __all__ = ["ALL", "PHASES", "PHASE_CHOICES", "Counts", "Phase", "PhaseContext", "Stop", "chosen"]
 

@@ -13,8 +13,8 @@ from threading import Event
 from alerts import db
 from alerts.channels.base import Channel
 from alerts.clock import Clock
-from alerts.config import Settings
 from alerts.redaction import Redactor
+from alerts.settings.config import Settings
 
 Counts = dict[str, object]
 # What is being done, how much of it is done, and of how much where that is known.

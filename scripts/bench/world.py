@@ -10,8 +10,8 @@ import psycopg2
 from place import connect
 
 from alerts.channels.base import Channel, Message
-from alerts.config import Settings
 from alerts.engine import Hooks, RunRequest, run_engine
+from alerts.settings.config import Settings
 
 Row = dict[str, Any]
 ROUNDS = 3

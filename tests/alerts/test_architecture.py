@@ -14,23 +14,23 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 LAYERS = (
     ("alerts.runner", "app"),
     (
-        "alerts.engine", "alerts.history", "alerts.health", "alerts.health_status",
-        "alerts.health_counts", "alerts.health_spans", "alerts.health_queue", "alerts.requeue",
-        "alerts.audit",
-        "alerts.pauses", "alerts.browse", "alerts.explain", "alerts.console_browse",
-        "alerts.prune", "alerts.preflight",
-        "alerts.events", "alerts.github", "alerts.admin", "alerts.commands", "alerts.options",
-        "alerts.console", "alerts.console_runs", "alerts.console_tables",
+        "alerts.engine", "alerts.runs.history", "alerts.health.report", "alerts.health.reasons",
+        "alerts.health.counts", "alerts.health.windows", "alerts.health.queue", "alerts.repair.requeue",
+        "alerts.repair.audit",
+        "alerts.repair.pauses", "alerts.lookup.deliveries", "alerts.lookup.explain", "alerts.cli.tables_lookup",
+        "alerts.repair.prune", "alerts.preflight",
+        "alerts.lookup.events", "alerts.cli.github", "alerts.cli.asking", "alerts.cli.commands", "alerts.cli.options",
+        "alerts.cli.console", "alerts.cli.tables_runs", "alerts.cli.tables",
     ),
-    ("alerts.phases", "alerts.signals"),
+    ("alerts.phases", "alerts.cli.signals"),
     ("alerts.engine_observability", "alerts.locks", "alerts.migrations"),
     (
-        "alerts.channels", "alerts.messages", "alerts.logs", "alerts.retry", "alerts.redaction",
-        "alerts.counts", "alerts.spool", "alerts.console_text",
+        "alerts.channels", "alerts.messages", "alerts.logs", "alerts.phases.send.retry", "alerts.redaction",
+        "alerts.runs.counts", "alerts.runs.spool", "alerts.cli.text",
     ),
     (
-        "alerts.db", "alerts.failures", "alerts.config", "alerts.env", "alerts.channel_config",
-        "alerts.clock", "alerts.cursors", "alerts.run_record", "alerts.schedule",
+        "alerts.db", "alerts.failures", "alerts.settings.config", "alerts.settings.env", "alerts.settings.channels",
+        "alerts.clock", "alerts.paging", "alerts.runs.record", "alerts.runs.schedule",
     ),
 )  # fmt: skip
 WEB = ("flask", "werkzeug", "gunicorn", "app")

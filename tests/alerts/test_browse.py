@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import browse, db
+from alerts import db
+from alerts.lookup import deliveries as browse
 from tests.queue_rows import Rows
 from tests.world import NOW, query
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alerts.config import ConfigError, Settings
+from alerts.settings.config import ConfigError, Settings
 
 
 def read(**environ: str) -> Settings:

@@ -10,8 +10,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from alerts.config import ConfigError, Secret, Settings, require_database_url
-from alerts.env import Problem
+from alerts.settings.config import ConfigError, Secret, Settings, require_database_url
+from alerts.settings.env import Problem
 
 Get = Callable[[Settings], Any]
 

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.console import Progress, progress_text, style_of
-from alerts.console_runs import phase, run, run_end, runs
-from alerts.console_tables import VIEWS, health, preflight, replay, retry
-from alerts.console_text import Column, Style, clean, clip, duration, table, width_of, wrap
+from alerts.cli.console import Progress, progress_text, style_of
+from alerts.cli.tables import VIEWS, health, preflight, replay, retry
+from alerts.cli.tables_runs import phase, run, run_end, runs
+from alerts.cli.text import Column, Style, clean, clip, duration, table, width_of, wrap
 
 PHONE = Style(width=60)
 COLOURED = Style(width=60, colour=True)

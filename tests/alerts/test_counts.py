@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.counts import UNSAFE, adds_up, checked
+from alerts.runs.counts import UNSAFE, adds_up, checked
 
 SAFE = {"sent": 3, "on": True, "why": None, "stopped_early": "rate_limited", "email": {"sent": 1}}
 

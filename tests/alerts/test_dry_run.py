@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.engine import Hooks, RunRequest, run_engine
 from alerts.locks import PhaseLocks
-from alerts.run_record import RunItem
+from alerts.runs.record import RunItem
 from tests.queue_world import queue_instants
 from tests.run_world import (
     KILL_WHO_INSERTS_EVENTS,

@@ -17,11 +17,11 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db, phases
 from alerts.channels.base import Message
-from alerts.config import ConfigError, Settings
 from alerts.engine import Hooks, RunRequest, run_engine
 from alerts.locks import PhaseLocks
 from alerts.phases import PHASES
-from alerts.run_record import RunItem
+from alerts.runs.record import RunItem
+from alerts.settings.config import ConfigError, Settings
 from tests.queue_world import delivery, queue_instants, row_of, statuses
 from tests.run_world import (
     KILL_WHO_INSERTS_EVENTS,

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, github
-from alerts.run_record import RunItem, RunRecord
+from alerts import db
+from alerts.cli import github
+from alerts.runs.record import RunItem, RunRecord
 from tests.providers import RESEND_KEY, Fault, HttpProvider
 from tests.queue_world import queue_instants, statuses
 from tests.run_world import Runner, last_run, whole_world

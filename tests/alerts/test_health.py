@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import runner
 from alerts.failures import DeliveryError, FailureCode
-from alerts.health import get_health
+from alerts.health.report import get_health
 from tests.queue_rows import add_digest
 from tests.web_support import add_run
 from tests.world import (

@@ -16,7 +16,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.failures import FailureCode
-from alerts.health import get_health
+from alerts.health.report import get_health
 from tests.queue_rows import add_digest
 from tests.world import (
     NOW,

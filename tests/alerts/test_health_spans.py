@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from alerts.health_spans import DAY, HOUR, MICROSECOND, MINUTE, WEEK, spans_of
+from alerts.health.windows import DAY, HOUR, MICROSECOND, MINUTE, WEEK, spans_of
 
 SIZES = {"minute": MINUTE, "hour": HOUR, "six_hours": 6 * HOUR}
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)

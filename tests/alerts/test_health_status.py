@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alerts.health_status import Facts, degraded_reasons, failing_reasons
+from alerts.health.reasons import Facts, degraded_reasons, failing_reasons
 
 
 def pause(channel: str | None) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from alerts import cursors, db, history, runner
+from alerts import db, runner
+from alerts import paging as cursors
+from alerts.runs import history
 from tests.web_support import CLOSED_PORT, Admin, add_item, add_run, app_for
 from tests.world import query, run
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, pauses
-from alerts.health import get_health
+from alerts import db
+from alerts.health.report import get_health
+from alerts.repair import pauses
 from tests.run_world import whole_world
 from tests.world import (
     NOW,

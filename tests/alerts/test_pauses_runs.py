@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, pauses, runner
+from alerts import db, runner
 from alerts.redaction import redactor_for
+from alerts.repair import pauses
 from tests.queue_world import add_digest, queue_instants, statuses
 from tests.run_world import run_row
 from tests.web_support import ADMIN, PREFIX, app_for

@@ -11,9 +11,10 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, prune, runner
-from alerts.health import get_health
+from alerts import db, runner
+from alerts.health.report import get_health
 from alerts.locks import lock_number
+from alerts.repair import prune
 from tests.queue_rows import Rows
 from tests.web_support import add_item, add_run
 from tests.world import NOW, add_alert, query, settings_for

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, prune
+from alerts import db
+from alerts.repair import prune
 from tests.run_world import Runner
 from tests.world import NOW, add_alert, query, value, wait_until
 

@@ -20,7 +20,7 @@ from alerts import db
 from alerts.channels.base import Message
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder
 from alerts.logs import bound
-from alerts.run_record import RunItem, RunRecord
+from alerts.runs.record import RunItem, RunRecord
 from tests.pg_proxy import PgProxy
 from tests.queue_world import add_digest, queue_instants, statuses
 from tests.world import (

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alerts.config import Settings
 from alerts.redaction import Redactor, redactor_for
+from alerts.settings.config import Settings
 
 SECRET = "s3cr/t+pa ss&wörd"
 PLAIN = Redactor()

@@ -6,9 +6,9 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts.env import ConfigError, Problem
 from alerts.failures import DeliveryError, FailureCode, PhaseFailed
 from alerts.redaction import Redactor, describe_exception
+from alerts.settings.env import ConfigError, Problem
 
 SECRET = "s3cr/t+pa ss&wörd"
 PLAIN = Redactor()

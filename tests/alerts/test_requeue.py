@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, requeue
-from alerts.requeue import parse_include
+from alerts import db
+from alerts.repair import requeue
+from alerts.repair.requeue import parse_include
 from tests.queue_rows import TABLES, Rows
 from tests.requeue_world import (
     HOUR,

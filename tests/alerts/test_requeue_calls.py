@@ -12,8 +12,9 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, requeue, runner
+from alerts import db, runner
 from alerts.failures import DeliveryError, FailureCode
+from alerts.repair import requeue
 from tests.queue_rows import TABLES, Rows
 from tests.requeue_world import (
     HOUR,

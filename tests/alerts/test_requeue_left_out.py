@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts.requeue import INCLUDES
+from alerts.repair.requeue import INCLUDES
 from tests.queue_rows import TABLES, Rows
 from tests.requeue_world import KINDS, MAX_ATTEMPTS, TRANSIENT, outcome, retry
 from tests.world import NOW, add_channel_pref, counts_of, query, run

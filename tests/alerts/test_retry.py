@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.failures import CLASS_OF, FailureClass, FailureCode
-from alerts.retry import Decision, RetryPolicy, after_failure, backoff_seconds
+from alerts.phases.send.retry import Decision, RetryPolicy, after_failure, backoff_seconds
 
 POLICY = RetryPolicy(max_attempts=5, base_seconds=60, max_seconds=3600, park_unknown=False)
 PARKING = RetryPolicy(max_attempts=5, base_seconds=60, max_seconds=3600, park_unknown=True)

@@ -14,8 +14,8 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.engine_observability import store
-from alerts.health import get_health
-from alerts.run_record import RunRecord
+from alerts.health.report import get_health
+from alerts.runs.record import RunRecord
 from tests.run_world import Runner, last_run
 from tests.web_support import Admin, add_run, app_for
 from tests.world import NOW, query, run, settings_for

@@ -179,7 +179,7 @@ def test_signal_after_the_first_was_heard_is_no_error() -> None:
     script = """
 import os, signal, time
 from alerts.phases import Stop
-from alerts.signals import watching
+from alerts.cli.signals import watching
 stop = Stop()
 with watching(stop):
     os.kill(os.getpid(), signal.SIGTERM)

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, spool
-from alerts.run_record import RunItem, RunRecord
+from alerts import db
+from alerts.runs import spool
+from alerts.runs.record import RunItem, RunRecord
 from tests.run_world import Runner, last_run
 from tests.world import query, run, value
 

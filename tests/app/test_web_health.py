@@ -1,4 +1,4 @@
-"""`GET /health` over HTTP; what the figures mean is tested beside `alerts.health`."""
+"""`GET /health` over HTTP; what the figures mean is tested beside `alerts.health.report`."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """`POST /retry_failed` over HTTP: its parameters and its audit; the rules are tested beside
-`alerts.requeue`."""
+`alerts.repair.requeue`."""
 
 from __future__ import annotations
 

@@ -11,16 +11,16 @@ import pytest
 from mailserver import PASSWORD, MailServer
 from providers import BOT_TOKEN, BREVO_KEY, RESEND_KEY, TWILIO_NUMBER, TWILIO_SID, TWILIO_TOKEN
 
-from alerts.channel_config import SmtpServer
 from alerts.channels.base import Channel, Message
 from alerts.channels.brevo import BrevoChannel
 from alerts.channels.resend import ResendChannel
 from alerts.channels.smtp import SmtpChannel
-from alerts.channels.sockets import tls_context
 from alerts.channels.telegram import TelegramChannel
+from alerts.channels.transport.sockets import tls_context
 from alerts.channels.twilio import TwilioChannel
-from alerts.env import Secret
 from alerts.failures import DeliveryError
+from alerts.settings.channels import SmtpServer
+from alerts.settings.env import Secret
 
 FROM = "Énergie <alerts@example.com>"
 Build = Callable[..., Channel]

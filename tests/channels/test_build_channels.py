@@ -16,7 +16,7 @@ from providers import (
 )
 
 from alerts.channels import build_channels
-from alerts.config import Settings
+from alerts.settings.config import Settings
 
 TWILIO = {
     "TWILIO_ACCOUNT_SID": TWILIO_SID,

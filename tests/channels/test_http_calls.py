@@ -22,8 +22,8 @@ from adapters import (
 from certificates import server_tls
 from providers import SECRETS, Fault, HttpProvider
 
-from alerts.channels import http
-from alerts.channels.sockets import connect
+from alerts.channels.transport import http
+from alerts.channels.transport.sockets import connect
 from alerts.failures import FailureCode as Code
 
 ALL = pytest.mark.parametrize("name", HTTP_ADAPTERS)

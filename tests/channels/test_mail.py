@@ -10,7 +10,7 @@ from adapters import EMAIL, message_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.channels.mail import Sender, compose
+from alerts.channels.transport.mail import Sender, compose
 from alerts.failures import DeliveryError
 from alerts.failures import FailureCode as Code
 

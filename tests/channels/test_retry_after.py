@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.channels.retry_after import LONGEST_WAIT_SECONDS, seconds, wait_asked_for
+from alerts.channels.transport.retry_after import LONGEST_WAIT_SECONDS, seconds, wait_asked_for
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from adapters import EMAIL, FROM, failure_of, lasting, message_for, smtp
 from mailserver import MailServer
 
-from alerts.channel_config import SmtpServer
 from alerts.channels.smtp import SmtpChannel
 from alerts.failures import FailureCode as Code
+from alerts.settings.channels import SmtpServer
 
 LIMIT = 0.4
 REMOTE = "0.0.0.0"  # noqa: S104  (reaches this machine, and does not count as loopback)

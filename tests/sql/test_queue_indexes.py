@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, health
-from alerts.health_queue import read_queue
-from alerts.phases import claims
+from alerts import db
+from alerts.health.queue import read_queue
+from alerts.health.report import report as health
+from alerts.phases.send.sender import claims
 from tests.world import NOW, add_alert, query, run, value
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
-from alerts.phases.claims import DELIVERIES, Claim
-from alerts.phases.dispatch import GRACE_SECONDS, Dispatcher, Job, Result
+from alerts.phases.send.claims import DELIVERIES, Claim
+from alerts.phases.send.dispatch import GRACE_SECONDS, Dispatcher, Job, Result
 from tests.queue_world import row_of
 from tests.world import (
     NOW,

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 from test_fanout_model import World, build, worlds
 
 from alerts import db
-from alerts.explain import explain
+from alerts.lookup.explain import explain
 from alerts.phases.fanout import SKIP_REASONS
 from tests.world import NOW, add_alert, add_delivery, add_pref, add_user, query, settings_for
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.phases import pacing
-from alerts.phases.pacing import Pace
+from alerts.phases.send.pacing import Pace
+from alerts.phases.send.sender import pacing
 
 
 class Watch:

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
-from alerts.phases import send
+from alerts.phases.send.sender import sender as send
 from tests.queue_world import add_digest, delivery, queue_instants, row_of, statuses
 from tests.world import (
     NOW,

@@ -228,7 +228,7 @@ def test_bug_of_an_adapter_is_an_unknown_outcome_of_its_row(
 def test_text_that_cannot_be_rendered_fails_its_row_only(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from alerts.phases import content
+    from alerts.phases.send.sender import content
 
     broken = add_alert(conn, headline="No renderer takes this")
     row = add_delivery(conn, add_user(conn), broken)

@@ -164,7 +164,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_claim();
 def test_claims_are_renewed_while_a_run_lives(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from alerts.phases import send
+    from alerts.phases.send.sender import sender as send
 
     monkeypatch.setattr(send, "RENEW_SECONDS", 0.1)
     (row,) = queue_instants(conn, 1)

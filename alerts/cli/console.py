@@ -1,0 +1,201 @@
+"""Where the command line's output goes: JSON lines for programs, tables for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Protocol, TextIO
+
+from alerts.cli import tables as console_tables
+from alerts.cli import tables_runs as console_runs
+from alerts.cli.text import NARROWEST, Style, clip
+from alerts.runs.record import RunItem, RunRecord
+
+QUIET_SECONDS = 2.0  # a phase that is done by then needs no progress
+REDRAW_SECONDS = 0.2
+LINE_SECONDS = 10.0  # where lines cannot be rewritten
+DEFAULT_WIDTH = 80
+WIDEST = 120  # longer lines are hard to read
+
+_DOING = {"events": "events fanned out", "users": "users of one event", "messages": "messages"}
+
+
+class Console(Protocol):
+    """What the command line tells, while it happens."""
+
+    def phase(self, item: RunItem) -> None:
+        """A phase has ended."""
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        """A phase goes on."""
+
+    def clear_progress(self) -> None:
+        """Something else is about to be written to standard error."""
+
+    def run(self, record: RunRecord, *, recorded: bool) -> None:
+        """The run has ended."""
+
+    def answer(self, view: str, answer: Mapping[str, Any]) -> None:
+        """What one of :data:`alerts.cli.tables.VIEWS` shows."""
+
+
+class JsonConsole:
+    """One JSON object a line; answers as the endpoints give them."""
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        """Programs are told of whole phases."""
+
+    def clear_progress(self) -> None:
+        """There is none."""
+
+    def phase(self, item: RunItem) -> None:
+        """A phase has ended."""
+        names = ("phase", "status", "duration_ms", "counts", "error_summary")
+        self._line({"event": "phase_finished", **{name: getattr(item, name) for name in names}})
+
+    def run(self, record: RunRecord, *, recorded: bool) -> None:
+        """The run has ended."""
+        self._line(
+            {
+                "event": "run_finished",
+                "run_id": record.run_id,
+                "status": record.status,
+                "duration_ms": record.duration_ms,
+                "dry_run": record.dry_run,
+                "phases": [
+                    {"phase": i.phase, "status": i.status, "duration_ms": i.duration_ms}
+                    for i in record.items
+                ],
+                "recorded": recorded,
+                "error_summary": record.error_summary,
+            }
+        )
+
+    def answer(self, view: str, answer: Mapping[str, Any]) -> None:
+        """The answer as it is."""
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+
+    def _line(self, line: Mapping[str, Any]) -> None:
+        print(json.dumps(line, ensure_ascii=False), flush=True)
+
+
+class PeopleConsole:
+    """Tables on standard output, progress on standard error."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._style = style_of(sys.stdout, environ)
+        self._progress = Progress(sys.stderr, environ)
+
+    def progress(self, name: str, done: int, total: int | None) -> None:
+        """A phase goes on."""
+        self._progress.show(name, done, total)
+
+    def clear_progress(self) -> None:
+        """Something else is about to be written to standard error."""
+        self._progress.clear()
+
+    def phase(self, item: RunItem) -> None:
+        """A phase has ended."""
+        self._progress.phase_ended()
+        self._print(console_runs.phase(self._style, vars(item)))
+
+    def run(self, record: RunRecord, *, recorded: bool) -> None:
+        """The run has ended."""
+        self._progress.clear()
+        self._print(console_runs.run_end(self._style, vars(record), recorded=recorded))
+
+    def answer(self, view: str, answer: Mapping[str, Any]) -> None:
+        """The answer as a table; as it is where a program reads, which no option has to say."""
+        if not sys.stdout.isatty():
+            JsonConsole().answer(view, answer)
+            return
+        self._print(console_tables.VIEWS[view](self._style, answer))
+
+    def _print(self, lines: list[str]) -> None:
+        encoding = sys.stdout.encoding or "utf-8"
+        text = "\n".join(lines).encode(encoding, "replace").decode(encoding)
+        print(text, flush=True)
+
+
+class Progress:
+    """One line about a phase that takes long, rewritten where a terminal shows it."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        environ: Mapping[str, str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream, self._environ, self._clock = stream, environ, clock
+        self._rewrites = _is_terminal(stream, environ)
+        self._drawn = False
+        self.phase_ended()
+
+    def phase_ended(self) -> None:
+        """The next call is about another phase."""
+        self.clear()
+        now = self._clock()
+        self._started, self._next = now, now + QUIET_SECONDS
+
+    def show(self, name: str, done: int, total: int | None) -> None:
+        """Draw the line, when it is time to. Whoever reads it may have gone: never raises."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next = now + (REDRAW_SECONDS if self._rewrites else LINE_SECONDS)
+        text = progress_text(name, done, total, now - self._started)
+        with suppress(OSError, ValueError):
+            if self._rewrites:
+                # Not to the last column: some terminals go to the next line there.
+                text = clip(text, _width(self._stream, self._environ) - 1)
+                self._stream.write(f"\r{text}\x1b[K")
+                self._drawn = True
+            else:
+                self._stream.write(f"{text}\n")
+            self._stream.flush()
+
+    def clear(self) -> None:
+        """Take the line away, before something else is printed."""
+        if self._drawn:
+            self._drawn = False
+            with suppress(OSError, ValueError):
+                self._stream.write("\r\x1b[K")
+                self._stream.flush()
+
+
+def progress_text(name: str, done: int, total: int | None, seconds: float) -> str:
+    """``... messages 1200 of 5000, 240/s, 16 s left``."""
+    rate = done / seconds if seconds > 0 else 0.0
+    parts = [f"... {_DOING.get(name, name)} {done}" + (f" of {total}" if total else "")]
+    if rate and name != "users":  # they are counted anew for each event
+        parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
+        if total:
+            left = max(total - done, 0) / rate
+            parts.append(f"{left:.0f} s left" if left < 60 else f"{left / 60:.0f} min left")
+    return ", ".join(parts)
+
+
+def style_of(stream: TextIO, environ: Mapping[str, str]) -> Style:
+    """Colour only on a terminal that takes it and where NO_COLOR is unset."""
+    colour = _is_terminal(stream, environ) and not environ.get("NO_COLOR")
+    return Style(width=_width(stream, environ), colour=colour)
+
+
+def _is_terminal(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    try:
+        return stream.isatty() and environ.get("TERM") != "dumb"
+    except ValueError:  # closed
+        return False
+
+
+def _width(stream: TextIO, environ: Mapping[str, str]) -> int:
+    columns = environ.get("COLUMNS", "")
+    width = int(columns) if columns.isascii() and columns.isdigit() else 0
+    if not width:
+        with suppress(OSError, ValueError):
+            width = os.get_terminal_size(stream.fileno()).columns
+    return min(max(width or DEFAULT_WIDTH, NARROWEST), WIDEST)

@@ -1,0 +1,175 @@
+"""What the command line answers people: health, preflight, retries and runs as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from alerts.cli import tables_lookup as console_browse
+from alerts.cli import tables_runs as console_runs
+from alerts.cli.text import Column, Style, clean, duration, facts, moment, table, wrap
+
+
+def health(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """Status and reasons first, then channels, queues and the last run."""
+    status = clean(answer["status"])
+    lines = wrap(f"{status}, {moment(answer['generated_at'])} UTC", style.width)
+    lines = style.lines(lines, status)
+    for reason in answer["reasons"]:
+        lines += _finding(style, status, reason["code"], reason["message"])
+    for title, key in (("deliveries, 24 h", "deliveries_24h"), ("digests, 7 days", "digests_7d")):
+        lines += ["", *_channels(style, title, answer[key])]
+    if answer["failures_24h"]:
+        columns = [Column("failed, 24 h"), Column("code"), Column("count", right=True)]
+        rows = [(f["channel"], f["failure_code"] or "", f["count"]) for f in answer["failures_24h"]]
+        lines += ["", *table(style, columns, rows)]
+    lines += ["", *_states(style, answer["channels"])]
+    pairs = [
+        ("oldest due delivery", _minutes(answer["oldest_queued_delivery_minutes"])),
+        ("oldest due digest", _minutes(answer["oldest_queued_digest_minutes"])),
+        ("last success", _minutes(answer["last_success_minutes"], " ago")),
+    ]
+    last = answer["last_run"]
+    if last:
+        pairs.append(("last run", f"{clean(last['status'])}, {moment(last['started_at'])} UTC"))
+        pairs.append(("", clean(last["run_id"])))
+    schedule = answer["schedule"]
+    if schedule["last_scheduled_at"]:
+        every = f"every {schedule['expected_interval_minutes']} min"
+        late = duration((schedule["last_late_seconds"] or 0) * 1000)
+        pairs += [
+            ("schedule", f"{every}, the last run started {late} late"),
+            ("missed slots, 24 h", f"{schedule['missed_slots_24h']} slot(s)"),
+            ("lost runs, 24 h", f"{schedule['lost_runs_24h']} run(s)"),
+        ]
+    return [*lines, "", *facts(style, pairs)]
+
+
+def preflight(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """Whether a run has all it needs; each finding with what to do about it."""
+    errors, warnings = answer["errors"], answer["warnings"]
+    told = [f"{len(found)} {name}" for name, found in (("error(s)", errors),
+            ("warning(s)", warnings)) if found]  # fmt: skip
+    lines = [", ".join([style.status("ok" if answer["ok"] else "failing"), *told])]
+    for severity, found in (("error", errors), ("warning", warnings)):
+        for one in found:
+            lines += _finding(
+                style, severity, f"{severity}: {one['id']}", one["message"], one["hint"]
+            )
+    pairs = [("database", _yes(answer["db_ok"])), ("migrations", _yes(answer["migrations_ok"]))]
+    for channel in answer["channels_configured"]:
+        pairs.append((clean(channel), clean(answer["providers"].get(channel, "not configured"))))
+    return [*lines, "", *facts(style, pairs)]
+
+
+def retry(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What was queued again, and what was left out and why."""
+    dry = answer["dry_run"]
+    done = "would be queued again (dry run: nothing was changed)" if dry else "queued again"
+    kind = clean(answer["kind"])
+    lines = wrap(f"{answer['requeued']} of {answer['eligible']} {kind} {done}", style.width)
+    lines += _tally(style.width, "by channel", answer["by_channel"])
+    lines += _tally(style.width, "left out", answer["excluded"])
+    if answer["action_id"] is not None:
+        lines.append(f"audit entry {answer['action_id']}")
+    return lines
+
+
+def replay(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What became of a saved spool."""
+    text = f"{answer['stored']} run record(s) stored, {answer['rejected']} line(s) were none"
+    return wrap(text, style.width)
+
+
+def actions(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """The audit: a row an action, then what it was asked for and gave."""
+    if not answer["actions"]:
+        return ["no admin action yet"]
+    lines: list[str] = []
+    for each in answer["actions"]:
+        who = f"{each['id']}  {clean(each['action'])}, {moment(each['created_at'])} UTC"
+        lines += wrap(f"{who}, by {clean(each['token_key_id'])}", style.width)
+        for name in ("parameters", "result"):
+            told = [f"{key}={value}" for key, value in each[name].items() if value is not None]
+            lines += wrap(clean(f"{name}: {', '.join(told)}"), style.width, 4)
+    return lines
+
+
+def paused(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What is paused after a pause or a resumption."""
+    lines = [] if answer["was_paused"] else ["it was not paused before"]
+    if not answer["paused"]:
+        lines.append("nothing is paused")
+    for each in answer["paused"]:
+        name = clean(each["channel"] or "the engine")
+        since = f"{name} is paused since {moment(each['paused_at'])} UTC: {clean(each['reason'])}"
+        lines += wrap(since, style.width, 2)
+    return [*lines, f"audit entry {answer['action_id']}"]
+
+
+def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What was removed, or would be, and what stays though it is old."""
+    done = "would be removed (dry run: nothing was changed)" if answer["dry_run"] else "removed"
+    lines = wrap(f"older than {moment(answer['cutoff'])} UTC, {done}:", style.width)
+    pairs = [(name.replace("_", " "), str(count)) for name, count in answer["removed"].items()]
+    lines += facts(style, pairs)
+    lines += _tally(style.width, "kept, still open", answer["kept_open"])
+    if answer["action_id"] is not None:
+        lines.append(f"audit entry {answer['action_id']}")
+    return lines
+
+
+VIEWS: dict[str, Callable[[Style, Mapping[str, Any]], list[str]]] = {
+    "actions": actions, "deliveries": console_browse.deliveries, "delivery": console_browse.one,
+    "digest": console_browse.one, "digests": console_browse.digests,
+    "explain": console_browse.explanation, "health": health, "pause": paused,
+    "preflight": preflight, "prune": pruned,
+    "replay_spool": replay, "resume": paused, "retry_failed": retry,
+    "run": console_runs.run, "runs": console_runs.runs,
+}  # fmt: skip
+
+
+def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A row a channel; of the counts those that any channel has, and the usual three."""
+    always = ("queued", "sent", "failed")
+    keys = [
+        key
+        for key in next(iter(channels.values()), {})
+        if key in always or any(counts[key] for counts in channels.values())
+    ]
+    columns = [Column(title), *(Column(key, right=True) for key in keys)]
+    rows = [(name, *(counts[key] for key in keys)) for name, counts in channels.items()]
+    return table(style, columns, rows)
+
+
+def _states(style: Style, channels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A row a channel: how the last run found it, what waits and what is in doubt."""
+    names = ("channel", "state", "oldest due")
+    columns = [*(Column(name) for name in names), Column("in doubt", right=True)]
+    cells: list[tuple[Any, ...]] = []
+    for name, told in channels.items():
+        state = "paused" if told["paused"] else clean(told["held"] or "ok")
+        if told["configured"] is False:
+            state = "not configured"
+        waited = _minutes(told["oldest_due_delivery_minutes"])
+        cells.append((name, state, waited, sum(told["in_doubt"].values())))
+    return table(style, columns, cells)
+
+
+def _finding(style: Style, severity: str, code: str, text: str, hint: str = "") -> list[str]:
+    lines = style.lines(wrap(code, style.width, 2), severity)
+    lines += wrap(text, style.width, 4)
+    return lines + (wrap(f"-> {hint}", style.width, 4) if hint else [])
+
+
+def _tally(width: int, title: str, counts: Mapping[str, int]) -> list[str]:
+    lines = [wrap(f"{title}: {name} {count}", width, 2) for name, count in counts.items()]
+    return [line for part in lines for line in part]
+
+
+def _yes(good: bool) -> str:
+    return "ok" if good else "failed"
+
+
+def _minutes(minutes: float | None, suffix: str = "") -> str:
+    return "none" if minutes is None else f"{minutes:g} min{suffix}"

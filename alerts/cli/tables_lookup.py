@@ -1,0 +1,59 @@
+"""Deliveries, digests and explanations as the command line shows them to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from alerts.cli.text import Column, Style, clean, facts, moment, table, wrap
+
+
+def rows(name: str, style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """A row a delivery or digest, and where the next page begins."""
+    columns = [
+        Column("id", right=True), Column("user", right=True), Column("channel"),
+        Column("status"), Column("code"), Column("created, UTC"),
+    ]  # fmt: skip
+    cells = [
+        (r["id"], r["user_id"], r["channel"], r["status"], r["failure_code"] or "",
+         moment(r["created_at"]))
+        for r in answer[name]
+    ]  # fmt: skip
+    lines = table(style, columns, cells) if cells else [f"no {name} here"]
+    if answer["next_before"]:
+        lines += wrap(f"more: --before {answer['next_before']}", style.width, 2)
+    return lines
+
+
+def deliveries(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """A page of deliveries."""
+    return rows("deliveries", style, answer)
+
+
+def digests(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """A page of digests."""
+    return rows("digests", style, answer)
+
+
+def one(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """A delivery or digest with what belongs to it, name by name."""
+    lines: list[str] = []
+    for part, value in answer.items():
+        if isinstance(value, Mapping):
+            pairs = [(k, clean(str(v))) for k, v in value.items() if v is not None]
+            lines += [part, *facts(style, pairs), ""]
+        elif isinstance(value, list):
+            shown = [f"{item['delivery_id']} (event {item['event_id']})" for item in value]
+            lines += wrap(f"{part}: {', '.join(shown)}", style.width, 2)
+    return lines
+
+
+def explanation(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """A sentence a channel."""
+    event = answer["event"]
+    title = f"event {answer['event_id']} ({clean(event['alert_type'])}) and user "
+    title += f"{answer['user_id']}; fan-out {answer['fanout']}"
+    lines = wrap(title, style.width)
+    for channel in answer["channels"]:
+        lines += wrap(f"{channel['channel']}: {clean(channel['summary'])}", style.width, 2)
+    return lines

@@ -1,0 +1,194 @@
+"""Looking at deliveries and digests: ids, states, times and codes; no address, no text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg2 import sql
+
+from alerts import db
+from alerts.paging import cursor, parse_cursor
+from alerts.runs.history import run_json
+
+# A page looks at no more rows than this, so that a filter which hardly any row passes costs
+# milliseconds on years of history: the page then says where to go on.
+ROWS_LOOKED_AT = 20_000
+MOST_ITEMS = 200
+
+DELIVERY_COLUMNS = """
+    q.id, q.user_id, q.alert_event_id AS event_id, q.channel, q.delivery_kind AS kind, q.status,
+    q.attempts, q.failure_code, q.next_retry_at::timestamptz AS next_retry_at,
+    q.created_at::timestamptz AS created_at, q.sent_at::timestamptz AS sent_at,
+    q.failed_at::timestamptz AS failed_at, q.claimed_by,
+    q.claimed_until::timestamptz AS claimed_until,
+    (SELECT i.digest_id FROM user_alert_digest_items AS i WHERE i.delivery_id = q.id) AS digest_id
+"""
+DIGEST_COLUMNS = """
+    q.id, q.user_id, q.channel, q.period, q.window_start::timestamptz AS window_start,
+    q.window_end::timestamptz AS window_end, q.status, q.attempts, q.failure_code,
+    q.next_retry_at::timestamptz AS next_retry_at, q.created_at::timestamptz AS created_at,
+    q.sent_at::timestamptz AS sent_at, q.failed_at::timestamptz AS failed_at, q.claimed_by,
+    q.claimed_until::timestamptz AS claimed_until
+"""
+
+# Newest first: the rows that an index finds, at most so many, and of those the ones that match.
+_PAGE = """
+SELECT {columns}
+FROM (
+    SELECT *
+    FROM {table}
+    WHERE {found_by_index}
+    ORDER BY created_at DESC, id DESC
+    LIMIT %(looked_at)s
+) AS q
+WHERE {matches}
+ORDER BY q.created_at DESC, q.id DESC
+LIMIT %(limit)s + 1
+"""
+
+# Where a page that looked at all it may has ended.
+_ENDED = """
+SELECT created_at::timestamptz AS created_at, id
+FROM {table}
+WHERE {found_by_index}
+ORDER BY created_at DESC, id DESC
+OFFSET %(looked_at)s - 1
+LIMIT 1
+"""
+
+_ONE = "SELECT {columns}, q.last_error FROM {table} AS q WHERE q.id = %(id)s"
+
+_EVENT = """
+SELECT id, alert_type, scope_region AS region, severity, created_at::timestamptz AS created_at
+FROM alert_events
+WHERE id = %(id)s
+"""
+
+_ITEMS = """
+SELECT i.delivery_id, d.alert_event_id AS event_id, count(*) OVER () AS total
+FROM user_alert_digest_items AS i
+JOIN user_alert_deliveries AS d ON d.id = i.delivery_id
+WHERE i.digest_id = %(id)s
+ORDER BY i.delivery_id
+LIMIT %(most)s
+"""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One of the two tables to look at. Of its filters (name: column) some an index finds."""
+
+    name: str
+    table: str
+    columns: str
+    indexed: dict[str, str]
+    others: dict[str, str]
+
+
+DELIVERIES = Listing(
+    "deliveries",
+    "user_alert_deliveries",
+    DELIVERY_COLUMNS,
+    {"user_id": "user_id", "event_id": "alert_event_id"},
+    {"status": "status", "channel": "channel", "kind": "delivery_kind",
+     "failure_code": "failure_code"},
+)  # fmt: skip
+DIGESTS = Listing(
+    "digests",
+    "user_alert_digests",
+    DIGEST_COLUMNS,
+    {"user_id": "user_id"},
+    {"status": "status", "channel": "channel", "period": "period",
+     "failure_code": "failure_code"},
+)  # fmt: skip
+
+
+def list_rows(
+    conn: db.Connection,
+    listing: Listing,
+    *,
+    limit: int = 50,
+    since: datetime | None = None,
+    before: str | None = None,
+    **filters: Any,
+) -> dict[str, Any]:
+    """A page, newest first: ``count``, ``next_before`` (None at the end) and the rows.
+
+    ``filters`` are those of the listing, None for any; ``since`` goes by ``created_at``. A page
+    may hold less than ``limit`` rows, even none, while ``next_before`` says that there is more
+    to look at. Raises ValueError for a ``before`` that is no cursor.
+    """
+    before_time, before_id = parse_cursor(before) if before else (None, None)
+    parameters = {
+        **filters, "limit": limit, "looked_at": ROWS_LOOKED_AT, "since": since,
+        "before_time": before_time, "before_id": before_id,
+    }  # fmt: skip
+    found_by_index = [sql.SQL("TRUE")]
+    if since is not None:
+        found_by_index.append(sql.SQL("created_at >= %(since)s"))
+    if before is not None:
+        found_by_index.append(
+            sql.SQL(
+                "created_at <= %(before_time)s"
+                " AND (created_at, id) < (%(before_time)s, %(before_id)s::bigint)"
+            )
+        )
+    parts = {
+        "columns": sql.SQL(listing.columns),
+        "table": sql.Identifier(listing.table),
+        "found_by_index": _all([*found_by_index, *_equal(listing.indexed, filters, "")]),
+        "matches": _all([sql.SQL("TRUE"), *_equal(listing.others, filters, "q.")]),
+    }
+    rows = db.fetch_all(conn, sql.SQL(_PAGE).format(**parts), parameters)
+    page, last = rows[:limit], rows[limit - 1] if len(rows) > limit else None
+    if last is None:
+        last = db.fetch_one(conn, sql.SQL(_ENDED).format(**parts), parameters)
+    return {
+        "count": len(page),
+        "next_before": cursor(last["created_at"], last["id"]) if last else None,
+        listing.name: [run_json(row) for row in page],
+    }
+
+
+def get_delivery(conn: db.Connection, delivery_id: int) -> dict[str, Any] | None:
+    """A delivery with its event and the digest it went into; None for an unknown id."""
+    delivery = _one(conn, DELIVERIES, delivery_id)
+    if delivery is None:
+        return None
+    event = db.fetch_one(conn, _EVENT, {"id": delivery["event_id"]})
+    digest = delivery["digest_id"] and _one(conn, DIGESTS, delivery["digest_id"])
+    return {"delivery": delivery, "event": event and run_json(event), "digest": digest}
+
+
+def get_digest(conn: db.Connection, digest_id: int) -> dict[str, Any] | None:
+    """A digest with what is in it, at most 200 of ``items_total``; None for an unknown id."""
+    digest = _one(conn, DIGESTS, digest_id)
+    if digest is None:
+        return None
+    items = db.fetch_all(conn, _ITEMS, {"id": digest_id, "most": MOST_ITEMS})
+    total = items[0]["total"] if items else 0
+    shown = [{"delivery_id": i["delivery_id"], "event_id": i["event_id"]} for i in items]
+    return {"digest": digest, "items_total": total, "items": shown}
+
+
+def _one(conn: db.Connection, listing: Listing, row_id: int) -> dict[str, Any] | None:
+    query = sql.SQL(_ONE).format(
+        columns=sql.SQL(listing.columns), table=sql.Identifier(listing.table)
+    )
+    row = db.fetch_one(conn, query, {"id": row_id})
+    return row and run_json(row)
+
+
+def _equal(names: dict[str, str], filters: dict[str, Any], prefix: str) -> list[sql.SQL]:
+    """A condition for each filter that is given."""
+    return [
+        sql.SQL(f"{prefix}{column} = %({name})s")
+        for name, column in names.items()
+        if filters.get(name) is not None
+    ]
+
+
+def _all(conditions: list[sql.SQL]) -> sql.Composed:
+    return sql.SQL(" AND ").join(conditions)

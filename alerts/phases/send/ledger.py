@@ -1,0 +1,148 @@
+"""What the send phase writes down: the outcome of every claimed row, and the counts."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+
+from alerts.failures import DeliveryError, FailureCode
+from alerts.phases.context import Counts, PhaseContext
+from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
+from alerts.phases.send.retry import RetryPolicy, after_failure
+from alerts.phases.send.sender import claims
+
+# Claimed is the sum of these.
+OUTCOME_COUNTS = (
+    "sent",
+    "failed",
+    "retried",
+    "released",
+    "skipped_not_configured",
+    "skipped_missing_destination",
+    "skipped_expired",
+    "skipped_channel_disabled",
+)
+_SKIPPED = {
+    FailureCode.EXPIRED: "skipped_expired",
+    FailureCode.CHANNEL_DISABLED: "skipped_channel_disabled",
+    FailureCode.CHANNEL_NOT_CONFIGURED: "skipped_not_configured",
+}
+
+
+class Ledger:
+    """Records outcomes, set by set, and counts what became of the claimed rows."""
+
+    def __init__(self, context: PhaseContext) -> None:
+        settings = context.settings
+        self._context = context
+        self._policy = RetryPolicy(
+            max_attempts=settings.max_attempts,
+            base_seconds=settings.retry_base_seconds,
+            max_seconds=settings.retry_max_seconds,
+            park_unknown=settings.park_unknown_outcomes,
+        )
+        self.tally: dict[str, Counter[str]] = {queue.name: Counter() for queue in QUEUES}
+        self.claims_lost = 0
+
+    def add_claimed(self, queue: Queue, found: claims.Claimed) -> None:
+        """Count a claim, with the rows it skipped at once."""
+        tally = self.tally[queue.name]
+        tally["claimed"] += len(found.to_send) + found.skipped.total()
+        for code, rows in found.skipped.items():
+            tally[_SKIPPED[FailureCode(code)]] += rows
+
+    def record(self, outcomes: Iterable[Outcome]) -> int:
+        """Store and count outcomes; the number of rows that no attempt was made at (released or
+        without destination), which use up nothing of the run's cap."""
+        not_tried = 0
+        for queue, mine in _by_queue(outcomes):
+            moved = self._write(queue, mine)
+            for outcome in mine:
+                # A refused outcome is no longer ours to count as anything but given away.
+                name = _count_name(outcome) if outcome.claim.id in moved else "released"
+                self.tally[queue.name][name] += 1
+                not_tried += outcome.tried == 0
+        return not_tried
+
+    def record_rescued(self, queue: Queue, outcomes: list[Outcome]) -> None:
+        """Store the outcomes of adopted rows: they were some other run's claims."""
+        self.tally[queue.name]["rescued"] += len(outcomes)
+        if outcomes:
+            self._write(queue, outcomes)
+
+    def failure(self, claim: Claim, error: DeliveryError) -> Outcome:
+        """What a failed attempt makes of its row."""
+        context = self._context
+        decision = after_failure(
+            self._policy,
+            error.code,
+            attempts=claim.attempts + 1,
+            previous_code=claim.failure_code,
+            retry_after=error.retry_after,
+            random=context.random,
+        )
+        retry_at = None
+        if decision.delay_seconds is not None:
+            retry_at = context.clock.now() + timedelta(seconds=decision.delay_seconds)
+        context.log.info(
+            "not sent: %s",
+            error.detail,
+            extra={
+                "channel": claim.channel,
+                "code": error.code.value,
+                "queue": claim.queue.name,
+                "row_id": claim.id,
+                "status": decision.status,
+            },
+        )
+        return Outcome(
+            claim,
+            decision.status,
+            1,
+            failure_code=decision.failure_code.value,
+            last_error=context.scrub(f"{error.code.value}: {error.detail}"),
+            next_retry_at=retry_at,
+        )
+
+    def counts(self) -> Counts:
+        """The counts of both queues."""
+        counts: Counts = {
+            name: {key: tally[key] for key in ("rescued", "claimed", *OUTCOME_COUNTS)}
+            for name, tally in self.tally.items()
+        }
+        if self.claims_lost:
+            counts["claims_lost"] = self.claims_lost
+        return counts
+
+    def _write(self, queue: Queue, outcomes: list[Outcome]) -> set[int]:
+        context = self._context
+        moved = claims.record(context.conn, queue, context.run_id, context.clock.now(), outcomes)
+        refused = len(outcomes) - len(moved)
+        if refused:
+            self.claims_lost += refused
+            context.log.warning(
+                "outcomes refused: the claims had lapsed and another run has the rows",
+                extra={"queue": queue.name, "rows": refused},
+            )
+        return moved
+
+
+def released(claim: Claim) -> Outcome:
+    """The row as it was before it was claimed: no attempt is burned."""
+    return Outcome(
+        claim, "queued", 0, failure_code=claim.failure_code, next_retry_at=claim.next_retry_at
+    )
+
+
+def _by_queue(outcomes: Iterable[Outcome]) -> list[tuple[Queue, list[Outcome]]]:
+    found: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        found[outcome.claim.queue.name].append(outcome)
+    return [(queue, found[queue.name]) for queue in QUEUES if queue.name in found]
+
+
+def _count_name(outcome: Outcome) -> str:
+    if outcome.status == "queued":
+        return "retried" if outcome.tried else "released"
+    return "skipped_missing_destination" if outcome.status == "skipped" else outcome.status

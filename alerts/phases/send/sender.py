@@ -1,0 +1,302 @@
+"""Phase C: rescue what a lost sender left, then claim, send and record until nothing is due."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+
+from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
+from alerts.locks import LockLost
+from alerts.messages import Style
+from alerts.phases.context import Counts, PhaseContext
+from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
+from alerts.phases.send.content import Contents
+from alerts.phases.send.dispatch import Dispatcher, Job, Result
+from alerts.phases.send.ledger import Ledger, released
+from alerts.phases.send.pacing import Pace
+from alerts.phases.send.sender import claims
+
+CHANNELS = ("email", "telegram", "sms")
+RESCUE_BATCH = 1000
+POLL_SECONDS = 0.25  # how long the phase waits for a result before it looks at the clock again
+RENEW_SECONDS = 30.0
+RECLAIM_SECONDS = 5.0  # how often a long run looks at a channel that had nothing due
+SIGNAL_GRACE_SECONDS = 4.0  # for calls under way when a stop signal comes
+LONGEST_PAUSE_SECONDS = 30.0  # of a provider, that is waited for
+
+
+def run(context: PhaseContext) -> Counts:
+    """Send what is due.
+
+    Raises :class:`PhaseFailed`, carrying the counts, for a held channel and for a lost lock:
+    both need someone to look.
+    """
+    return _Sender(context).run()
+
+
+class _Sender:
+    """One run of the phase: the dispatcher's other side, and the only user of the database."""
+
+    def __init__(self, context: PhaseContext) -> None:
+        settings = context.settings
+        workers = settings.send_workers
+        self.context = context
+        self.park = settings.park_unknown_outcomes
+        self.ledger = Ledger(context)
+        self.dispatcher = Dispatcher(
+            context.channels,
+            workers=workers,
+            record_batch=1 if self.park else settings.record_batch,
+            rate_limits_per_minute={} if context.dry_run else settings.rate_limits_per_minute,
+            call_seconds=settings.provider_timeout_seconds,
+        )
+        self.largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
+        self.paces = {name: Pace(2 * workers, self.largest_claim) for name in context.channels}
+        self.unconfigured = [name for name in CHANNELS if name not in context.channels]
+        self.contents = Contents(
+            context.conn, Style(app_base_url=settings.app_base_url, timezone=settings.timezone)
+        )
+        self.held: dict[str, str] = {}
+        self.limited: set[str] = set()  # a provider asked to slow down
+        self.cap_left = settings.max_send_per_run
+        self.exhausted: dict[str, float] = {}  # channels with nothing due, and when that was seen
+        self.renewed_at = time.monotonic()
+        self.given = self.answered = 0  # messages the workers got, and those they are done with
+
+    def run(self) -> Counts:
+        """The phase; see the module's function."""
+        try:
+            stopped = self._rescue_and_send()
+        finally:
+            self.dispatcher.close()
+        counts = self.ledger.counts()
+        counts["stopped_early"] = stopped
+        counts["channels_held"] = dict(self.held)
+        counts["channels"] = {name: self._seen(name) for name in CHANNELS}
+        if stopped == "lock_lost":
+            raise PhaseFailed("lock_lost: the connection that held the phase lock ended", counts)
+        if self.held:
+            held = ", ".join(f"{name} ({code})" for name, code in sorted(self.held.items()))
+            raise PhaseFailed(f"channel held: {held}; its messages stay queued", counts)
+        return counts
+
+    def _seen(self, name: str) -> dict[str, bool]:
+        """How the run found a channel."""
+        return {
+            "configured": name in self.context.channels,
+            "held": name in self.held,
+            "rate_limited": name in self.limited,
+            "paused": name in self.context.paused,
+        }
+
+    def _rescue_and_send(self) -> str | None:
+        """All the work, ended in order; why it ended early, or None."""
+        try:
+            self.context.ensure_lock()
+            for queue in claims.queues_with_lost(self.context.conn):
+                self._rescue(queue)
+            stopped = self._send_until_done()
+        except LockLost:
+            stopped = "lock_lost"
+        except Exception:
+            # Messages are under way: what becomes of them is kept if the connection still lives,
+            # or they would all be sent again.
+            if not self.context.conn.closed:
+                with suppress(Exception):
+                    self._wind_down()
+            raise
+        self._wind_down()
+        return stopped
+
+    def _send_until_done(self) -> str | None:
+        """Claim ahead of the workers and record behind them; why it ended early, or None."""
+        while True:
+            reason = self.context.stop.reason()
+            if reason:
+                return reason
+            claiming = self._claim_ahead()
+            if not self.dispatcher.idle:
+                self._record(self.dispatcher.take_results(POLL_SECONDS))
+                self._renew()
+            elif not claiming:
+                if self.cap_left <= 0:
+                    return "cap"
+                if not self._sit_out_pause():
+                    return "rate_limited" if self._pauses() else None
+
+    def _wind_down(self) -> None:
+        """Give back what has not started, then wait for the calls under way."""
+        for name in self.dispatcher.lanes:
+            self._release(name)
+        patient = True
+        while not self.dispatcher.idle:
+            if patient and self.context.stop.reason() == "signal":  # it may come only now
+                self.dispatcher.give_up_calls(SIGNAL_GRACE_SECONDS)
+                patient = False
+            self._record(self.dispatcher.take_results(POLL_SECONDS))
+            self._renew()
+
+    def _renew(self) -> None:
+        if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
+            claims.renew(self.context.conn, self.context.run_id)
+            self.renewed_at = time.monotonic()
+
+    def _pauses(self) -> dict[str, float]:
+        """Channels that a provider asked to pause, and how many seconds are left."""
+        now = time.monotonic()
+        return {
+            name: lane.paused_until - now
+            for name, lane in self.dispatcher.lanes.items()
+            if lane.paused_until > now and not lane.held
+        }
+
+    def _sit_out_pause(self) -> bool:
+        """With nothing else due, wait for the shortest pause; False where that is too long."""
+        pauses = self._pauses()
+        if not pauses:
+            return False
+        name, seconds = min(pauses.items(), key=lambda pause: pause[1])
+        ends = time.monotonic() + seconds
+        deadline = self.context.stop.deadline
+        if seconds > LONGEST_PAUSE_SECONDS or (deadline is not None and deadline < ends):
+            return False
+        while self.context.stop.reason() is None and (left := ends - time.monotonic()) > 0:
+            self.context.stop.signalled.wait(min(POLL_SECONDS, left))
+        self.exhausted.pop(name, None)
+        return True
+
+    # -- claiming --------------------------------------------------------------------------
+
+    def _rescue(self, queue: Queue) -> None:
+        """Rows whose sender was lost: the provider may or may not have been called."""
+        context = self.context
+        error = DeliveryError(FailureCode.SENDER_LOST, "its run ended before the outcome was known")
+        while context.stop.reason() is None:
+            context.ensure_lock()
+            lost = claims.adopt_lost(context.conn, queue, context.run_id, RESCUE_BATCH)
+            self.ledger.record_rescued(queue, [self.ledger.failure(c, error) for c in lost])
+            if len(lost) < RESCUE_BATCH:
+                return
+
+    def _rooms(self) -> dict[str, int]:
+        """How many rows to claim for each channel that may have some due."""
+        if self.cap_left <= 0 or (self.park and not self.dispatcher.idle):
+            return {}  # when parking, only what is truly under way may be in doubt
+        rooms = dict.fromkeys(self.unconfigured, self.context.batch_size)
+        now = time.monotonic()
+        for name, lane in self.dispatcher.lanes.items():
+            if not lane.held and lane.paused_until <= now:
+                rooms[name] = self.paces[name].room(self.dispatcher.waiting(name))
+        again = RECLAIM_SECONDS if not self.dispatcher.idle else float("inf")
+        return {
+            name: room
+            for name, room in rooms.items()
+            if room > 0 and now - self.exhausted.get(name, -again) >= again
+        }
+
+    def _claim_ahead(self) -> bool:
+        """Claim where there is room, deliveries before digests; False when there is none."""
+        rooms = self._rooms()
+        if not rooms:
+            return False
+        limit = min(self.largest_claim, self.cap_left)
+        found: Counter[str] = Counter()
+        for queue in QUEUES:
+            left = {name: room - found[name] for name, room in rooms.items() if room > found[name]}
+            if left and found.total() < limit:
+                found.update(self._claim(queue, left, limit - found.total()))
+        for name, room in rooms.items():
+            self.exhausted.pop(name, None)
+            if found[name] < room and found.total() < limit:
+                self.exhausted[name] = time.monotonic()
+        return True
+
+    def _claim(self, queue: Queue, rooms: dict[str, int], limit: int) -> Counter[str]:
+        """One claim, its rows given to the workers; how many rows it moved by channel."""
+        context = self.context
+        context.ensure_lock()
+        now = context.clock.now()
+        claimed = claims.claim_due(
+            context.conn,
+            queue,
+            run_id=context.run_id,
+            now=now,
+            rooms=rooms,
+            limit=limit,
+            unconfigured=self.unconfigured,
+            max_age_hours=context.settings.delivery_max_age_hours,
+            allowlist=context.settings.allowlist,
+        )
+        self.ledger.add_claimed(queue, claimed)
+        self.cap_left -= len(claimed.to_send)
+        self._start(claimed.to_send)
+        return claimed.by_channel
+
+    def _start(self, claimed: list[Claim]) -> None:
+        """Give the rows to the workers; those without a destination end here."""
+        nowhere = FailureCode.MISSING_DESTINATION.value
+        self._store(
+            Outcome(c, "skipped", 0, failure_code=nowhere) for c in claimed if not c.destination
+        )
+        ready = [claim for claim in claimed if claim.destination]
+        for name, rows in Counter(claim.channel for claim in ready).items():
+            self.paces[name].claimed(rows)
+        self.given += len(ready)
+        renderers = self.contents.renderers(ready)
+        self.dispatcher.add(
+            Job(claim, render) for claim, render in zip(ready, renderers, strict=True)
+        )
+
+    # -- recording -------------------------------------------------------------------------
+
+    def _record(self, results: list[Result]) -> None:
+        """Store what came back, and draw the consequences for the channels."""
+        if not results:
+            return
+        outcomes = []
+        for result in results:
+            claim, error = result.job.claim, result.error
+            self.paces[claim.channel].sent(1)
+            if error is None:
+                sent = Outcome(claim, "sent", 1, provider_message_id=result.message_id)
+                outcomes.append(sent)
+            elif error.failure_class is FailureClass.OPERATOR:
+                self._note_held(claim.channel, error)
+                outcomes.append(released(claim))
+            else:
+                if error.code is FailureCode.RATE_LIMITED:
+                    self.limited.add(claim.channel)
+                outcomes.append(self.ledger.failure(claim, error))
+        self._store(outcomes)
+        self.dispatcher.recorded(len(results))
+        self._show_progress(len(results))
+        for name in {*self.held, *self._pauses()}:
+            self._release(name)
+
+    def _show_progress(self, answered: int) -> None:
+        """How many messages are through; of how many once there is nothing more to claim."""
+        self.answered += answered
+        all_claimed = self.cap_left <= 0 or all(
+            name in self.exhausted or lane.held for name, lane in self.dispatcher.lanes.items()
+        )
+        self.context.progress("messages", self.answered, self.given if all_claimed else None)
+
+    def _note_held(self, channel: str, error: DeliveryError) -> None:
+        if channel not in self.held:
+            self.held[channel] = error.code.value
+            fields = {"channel": channel, "code": error.code.value}
+            self.context.log.error("channel held: %s", error.detail, extra=fields)
+
+    def _release(self, channel: str) -> None:
+        """Put back what was claimed and has not started."""
+        jobs = self.dispatcher.withdraw(channel)
+        if jobs:
+            self.exhausted.pop(channel, None)  # they are due again
+        self.paces[channel].sent(len(jobs))
+        self.given -= len(jobs)
+        self._store(released(job.claim) for job in jobs)
+
+    def _store(self, outcomes: Iterable[Outcome]) -> None:
+        self.cap_left += self.ledger.record(outcomes)

@@ -1,0 +1,1 @@
+"""What the environment decides, read in one place and checked before anything starts."""

@@ -1,0 +1,191 @@
+"""``Settings.from_env(environ)``: the one reader of the environment.
+
+An empty value is an unset one. A value that does not parse raises :class:`ConfigError` with
+the variable's name, what it got and what it takes; secrets are never echoed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from alerts.settings.channels import ChannelSettings
+from alerts.settings.env import (
+    ConfigError,
+    EnvReader,
+    Problem,
+    Secret,
+    parse_ids,
+    parse_time,
+    parse_web_address,
+)
+
+__all__ = ["ConfigError", "GitHub", "Problem", "Secret", "Settings", "require_database_url"]
+
+DATABASE_URL_MISSING = (
+    "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
+    "postgresql://user:password@host:5432/name"
+)
+TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
+FALSE_WORDS = frozenset({"false", "0", "no", "off"})
+
+
+@dataclass(frozen=True)
+class GitHub:
+    """What GitHub Actions says of the job, all None or False elsewhere."""
+
+    actions: bool = False
+    event_name: str | None = None
+    sha: str | None = None
+    server_url: str | None = None
+    repository: str | None = None
+    run_id: str | None = None
+    step_summary: Path | None = None
+
+    @property
+    def triggered_by(self) -> str:
+        """``github_actions_schedule``, ``github_actions_manual`` or ``local``."""
+        if not self.actions:
+            return "local"
+        scheduled = self.event_name == "schedule"
+        return "github_actions_schedule" if scheduled else "github_actions_manual"
+
+    @property
+    def run_url(self) -> str | None:
+        """The page of the workflow run; None outside GitHub."""
+        if not (self.actions and self.server_url and self.repository and self.run_id):
+            return None
+        return f"{self.server_url}/{self.repository}/actions/runs/{self.run_id}"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the environment decides. Times are seconds unless the name says otherwise."""
+
+    database_url: Secret | None
+    internal_tokens: tuple[Secret, ...]
+    enabled: bool
+    enabled_unclear: bool  # ALERTS_V2_ENABLED holds a word that is neither yes nor no
+    send_batch_size: int
+    send_workers: int
+    record_batch: int
+    max_attempts: int
+    retry_base_seconds: int
+    retry_max_seconds: int
+    rate_limits_per_minute: Mapping[str, int | None]  # by channel; None: unlimited
+    max_send_per_run: int
+    allowlist: tuple[int, ...] | None  # None: everyone
+    digest_period: str
+    timezone: ZoneInfo
+    app_base_url: str | None
+    expected_interval_minutes: int
+    park_unknown_outcomes: bool
+    delivery_max_age_hours: int  # 0: never too old
+    provider_timeout_seconds: int
+    run_spool: Path
+    clock: datetime | None
+    ci: bool
+    channels: ChannelSettings
+    github: GitHub
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str]) -> Settings:
+        """Read and check every variable; raises :class:`ConfigError` naming all that fail."""
+        env = EnvReader(environ)
+        enabled = env.text("ALERTS_V2_ENABLED")
+        word = (enabled or "true").lower()
+        settings = cls(
+            database_url=env.secret("DATABASE_URL"),
+            internal_tokens=_tokens(env),
+            enabled=word in TRUE_WORDS,
+            enabled_unclear=word not in TRUE_WORDS | FALSE_WORDS,
+            send_batch_size=env.integer("ALERTS_SEND_BATCH_SIZE", 200, 1, 10_000),
+            send_workers=env.integer("ALERTS_SEND_WORKERS", 8, 1, 128),
+            record_batch=env.integer("ALERTS_RECORD_BATCH", 200, 1, 10_000),
+            max_attempts=env.integer("ALERTS_MAX_ATTEMPTS", 5, 1, 100),
+            retry_base_seconds=env.integer("ALERTS_RETRY_BASE_SECONDS", 60, 1, 86_400),
+            retry_max_seconds=env.integer("ALERTS_RETRY_MAX_SECONDS", 3600, 1, 604_800),
+            rate_limits_per_minute={
+                channel: env.optional_integer(
+                    f"ALERTS_RATE_LIMIT_{channel.upper()}_PER_MINUTE", 1, 1_000_000
+                )
+                for channel in ("email", "telegram", "sms")
+            },
+            max_send_per_run=env.integer("ALERTS_MAX_SEND_PER_RUN", 1000, 1, 1_000_000),
+            allowlist=env.parsed(
+                "ALERTS_SEND_ALLOWLIST_USER_IDS",
+                None,
+                parse_ids,
+                "positive user ids separated by commas, or nothing for everyone",
+            ),
+            digest_period=env.choice("ALERTS_DIGEST_PERIOD", "daily", ("daily", "hourly"))
+            or "daily",
+            timezone=env.parsed(
+                "ALERTS_TIMEZONE", _zone("Europe/Amsterdam"), _zone, "a zone like Europe/Amsterdam"
+            ),
+            app_base_url=env.parsed(
+                "ALERTS_APP_BASE_URL",
+                None,
+                parse_web_address,
+                "an address like https://example.com",
+            ),
+            expected_interval_minutes=env.integer(
+                "ALERTS_EXPECTED_INTERVAL_MINUTES", 10, 1, 10_080
+            ),
+            park_unknown_outcomes=env.choice(
+                "ALERTS_ON_UNKNOWN_OUTCOME", "resend", ("resend", "park")
+            )
+            == "park",
+            delivery_max_age_hours=env.integer("ALERTS_DELIVERY_MAX_AGE_HOURS", 72, 0, 87_600),
+            provider_timeout_seconds=env.integer("ALERTS_PROVIDER_TIMEOUT_SECONDS", 10, 1, 300),
+            run_spool=Path(env.text("ALERTS_RUN_SPOOL") or "alerts_runs_spool.jsonl"),
+            clock=env.parsed(
+                "ALERTS_CLOCK", None, parse_time, "an ISO time like 2022-03-08T18:00:00+00:00"
+            ),
+            ci=(env.text("CI") or "").lower() in TRUE_WORDS,
+            channels=ChannelSettings.read(env),
+            github=_github(env),
+        )
+        if env.problems:
+            raise ConfigError(env.problems)
+        return settings
+
+
+def require_database_url(settings: Settings) -> str:
+    """The database's URL; raises :class:`ConfigError` naming DATABASE_URL when it is unset."""
+    if settings.database_url is None:
+        raise ConfigError([Problem("DATABASE_URL", DATABASE_URL_MISSING)])
+    return settings.database_url.reveal()
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, OSError) as error:  # unknown name; a directory of the zone database
+        raise ValueError(name) from error
+
+
+def _tokens(env: EnvReader) -> tuple[Secret, ...]:
+    parts = [part.strip() for part in (env.text("INTERNAL_RUNNER_TOKEN") or "").split(",")]
+    if len(parts) > 2 or (len(parts) == 2 and not all(parts)):
+        env.add_problem(
+            "INTERNAL_RUNNER_TOKEN",
+            "takes one token, or while rotating two with a comma between: new,old",
+        )
+    return tuple(Secret(part) for part in parts if part)
+
+
+def _github(env: EnvReader) -> GitHub:
+    summary = env.text("GITHUB_STEP_SUMMARY")
+    return GitHub(
+        actions=env.text("GITHUB_ACTIONS") == "true",
+        event_name=env.text("GITHUB_EVENT_NAME"),
+        sha=env.text("GITHUB_SHA"),
+        server_url=env.text("GITHUB_SERVER_URL"),
+        repository=env.text("GITHUB_REPOSITORY"),
+        run_id=env.text("GITHUB_RUN_ID"),
+        step_summary=Path(summary) if summary else None,
+    )
