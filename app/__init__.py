@@ -10,9 +10,9 @@ from flask import Flask, Response, request
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
 from alerts.settings.config import Settings, require_database_url
-from app import browse as browse  # these two hang their routes on internal's blueprint
-from app import errors, internal, public
-from app import repair as repair
+from app import errors, public
+from app.admin import deliveries as browse  # these two hang their routes on internal's blueprint
+from app.admin import internal, repair
 from app.database import Database
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py

@@ -24,7 +24,7 @@ from psycopg2.extensions import connection as Connection
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "scripts"), str(CHECKOUT / "tests")]
 
-from databases import TestServer, release_server, reserve_server  # noqa: E402
+from tests.support.databases import TestServer, release_server, reserve_server  # noqa: E402
 
 # Whoever runs the tests may hold real credentials, or stand in a CI job whose summary file the
 # runner would write to. Tests set what they need and see nothing else.

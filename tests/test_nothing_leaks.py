@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote_plus
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tests.leak_support import (
+from tests.support.leaks import (
     BODY,
     CHAT,
     EMAIL,
@@ -24,9 +24,9 @@ from tests.leak_support import (
     encodings,
     watched,
 )
-from tests.mailserver import MailServer
-from tests.providers import Fault, HttpProvider, Request
-from tests.world import query
+from tests.support.mailserver import MailServer
+from tests.support.providers import Fault, HttpProvider, Request
+from tests.support.world import query
 
 ALL = encodings((*SECRETS, EMAIL, PHONE, CHAT, HEADLINE, BODY))
 

@@ -18,7 +18,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.preflight import preflight
-from tests.leak_support import (
+from tests.support.leaks import (
     BODY,
     CHAT,
     DATABASE_PASSWORD,
@@ -38,8 +38,8 @@ from tests.leak_support import (
     watched,
     with_password,
 )
-from tests.providers import BOT_TOKEN
-from tests.world import query
+from tests.support.providers import BOT_TOKEN
+from tests.support.world import query
 
 ENCODED = quote(DATABASE_PASSWORD, safe="")
 RECORDING = ("alerts_engine_runs", "alerts_engine_run_items")

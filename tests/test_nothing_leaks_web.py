@@ -15,8 +15,8 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.app.test_web_gunicorn import CHECKOUT, Served, command, free_port, serving
-from tests.leak_support import (
+from tests.app.test_gunicorn import CHECKOUT, Served, command, free_port, serving
+from tests.support.leaks import (
     ADMIN_TOKEN,
     CHAT,
     DATABASE_PASSWORD,
@@ -32,10 +32,10 @@ from tests.leak_support import (
     encodings,
     with_password,
 )
-from tests.providers import BOT_TOKEN
+from tests.support.providers import BOT_TOKEN
+from tests.support.web import PREFIX
+from tests.support.world import query
 from tests.test_nothing_leaks_database import ATTACKS, BAD_VALUES, attack
-from tests.web_support import PREFIX
-from tests.world import query
 
 PATHS = [
     f"{PREFIX}/runs",
@@ -176,7 +176,7 @@ def test_a_configuration_that_does_not_parse() -> None:
 def test_a_bug_in_the_app(database_url: str, tmp_path: Path) -> None:
     program = f"""
 import sys
-import app.internal as module
+import app.admin.internal as module
 def fail(*args, **kwargs):
     raise RuntimeError({encodings((*SECRETS[1:], EMAIL))!r}, args)
 module.get_health = fail

@@ -1,13 +1,13 @@
 """The engine's workflow: inputs stay out of shells, and no setting is forgotten."""
 
+from tests.support import CHECKOUT
+
 import re
-from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-ROOT = Path(__file__).resolve().parent.parent
-WORKFLOW = ROOT / ".github/workflows/alerts_engine_v2.yml"
+WORKFLOW = CHECKOUT / ".github/workflows/alerts_engine_v2.yml"
 
 # Read by the runner but nothing a scheduled job sets: replays, other hosts, GitHub's own.
 NOT_FOR_THE_JOB = {
@@ -32,7 +32,7 @@ def test_inputs_reach_shells_as_environment_variables_only() -> None:
 
 def test_every_setting_of_the_runner_is_passed_on() -> None:
     sources = "".join(
-        (ROOT / "alerts" / f"{m}.py").read_text() for m in ("config", "channel_config")
+        (CHECKOUT / "alerts" / f"{m}.py").read_text() for m in ("config", "channel_config")
     )
     read = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|CI)"', sources))
     read |= {f"ALERTS_RATE_LIMIT_{c}_PER_MINUTE" for c in ("EMAIL", "TELEGRAM", "SMS")}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from alerts.phases import digest, fanout, generate
 from alerts.phases.context import Counts, PhaseContext, Stop
-from alerts.phases.send.sender import sender as send
+from alerts.phases.send import sender as send
 
 __all__ = ["ALL", "PHASES", "PHASE_CHOICES", "Counts", "Phase", "PhaseContext", "Stop", "chosen"]
 

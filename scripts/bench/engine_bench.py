@@ -12,7 +12,7 @@ from world import ROUNDS, Instant, Row, add_event, run_phase, world
 
 from alerts import engine
 from alerts.engine_observability import HEARTBEAT_SECONDS, open_connection
-from tests.pg_proxy import PgProxy
+from tests.support.pg_proxy import PgProxy
 
 ROUND_TRIP_SECONDS = 0.1
 MOST_ROUND_TRIPS, MOST_CONNECTIONS = 25, 3

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+from tests.support import CHECKOUT
 
 # From the top down; a module imports only from its own layer or from layers below it.
 LAYERS = (

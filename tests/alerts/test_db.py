@@ -7,7 +7,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.world import query, value
+from tests.support.world import query, value
 
 COUNT = "SELECT count(*) FROM made"
 

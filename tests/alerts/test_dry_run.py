@@ -12,15 +12,15 @@ from alerts import db
 from alerts.engine import Hooks, RunRequest, run_engine
 from alerts.locks import PhaseLocks
 from alerts.runs.record import RunItem
-from tests.queue_world import queue_instants
-from tests.run_world import (
+from tests.support.queue_world import queue_instants
+from tests.support.run_world import (
     KILL_WHO_INSERTS_EVENTS,
     outbox_settings,
     phase_statuses,
     run_row,
     whole_world,
 )
-from tests.world import (
+from tests.support.world import (
     NOW,
     add_source_event,
     query,

@@ -22,15 +22,16 @@ from alerts.locks import PhaseLocks
 from alerts.phases import PHASES
 from alerts.runs.record import RunItem
 from alerts.settings.config import ConfigError, Settings
-from tests.queue_world import delivery, queue_instants, row_of, statuses
-from tests.run_world import (
+from tests.support import CHECKOUT
+from tests.support.queue_world import delivery, queue_instants, row_of, statuses
+from tests.support.run_world import (
     KILL_WHO_INSERTS_EVENTS,
     outbox_settings,
     phase_statuses,
     run_row,
     whole_world,
 )
-from tests.world import (
+from tests.support.world import (
     NOW,
     RememberingChannel,
     add_source_event,
@@ -39,8 +40,6 @@ from tests.world import (
     settings_for,
     value,
 )
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def end_connection(database_url: str, application: str) -> None:

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.locks import LockLost, PhaseLocks, lock_number
 from alerts.phases import PHASES
-from tests.world import query, value, wait_until
+from tests.support.world import query, value, wait_until
 
 Make = Callable[[], PhaseLocks]
 END_LOCKS = (

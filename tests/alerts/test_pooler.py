@@ -12,8 +12,8 @@ from psycopg2.extensions import connection as Connection
 from alerts.clock import Clock
 from alerts.preflight import preflight
 from app import create_app
-from tests.poolers import pgbouncer, transaction_pooler
-from tests.world import add_alert, add_delivery, add_user, query, run, settings_for
+from tests.support.poolers import pgbouncer, transaction_pooler
+from tests.support.world import add_alert, add_delivery, add_user, query, run, settings_for
 
 PROGRAM = pgbouncer()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="pgbouncer is not installed")

@@ -19,11 +19,11 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db, migrations, preflight, runner
-from tests.pooler_double import Pooler
-from tests.web_support import CLOSED_PORT
-from tests.world import NOW, add_alert, add_delivery, add_user, query
+from tests.support import CHECKOUT
+from tests.support.pooler_double import Pooler
+from tests.support.web import CLOSED_PORT
+from tests.support.world import NOW, add_alert, add_delivery, add_user, query
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 # An environment with which nothing is to be said.
 COMPLETE = {
     "INTERNAL_RUNNER_TOKEN": "hush-token",

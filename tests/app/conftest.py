@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from tests.web_support import Admin, app_for
+from tests.support.web import Admin, app_for
 
 
 @pytest.fixture

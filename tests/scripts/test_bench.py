@@ -11,13 +11,14 @@ from typing import Any
 import psycopg2
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import CHECKOUT
+
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def bench(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "bench" / "run.py"), *arguments],
+        [sys.executable, str(CHECKOUT / "scripts" / "bench" / "run.py"), *arguments],
         check=False,
         env={"DATABASE_URL": database_url},
         capture_output=True,

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "bootstrap"
+from tests.support import CHECKOUT
+
+SCRIPT = CHECKOUT / "scripts" / "bootstrap"
 # The base interpreter: a virtual environment made from another one's would depend on it.
 PYTHON = os.path.realpath(sys.executable)
 

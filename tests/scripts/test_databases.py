@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import psycopg2
-from databases import TestServer
 from psycopg2.extensions import connection as Connection
+
+from tests.support import CHECKOUT
+from tests.support.databases import TestServer
 
 FOREIGN = {
     "DATABASE_URL": "postgresql://127.0.0.1:1/none",
@@ -19,7 +20,6 @@ FOREIGN = {
     "GITHUB_STEP_SUMMARY": "/dev/null",
     "CI": "true",
 }
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def query(url: str, statement: str) -> list[object]:

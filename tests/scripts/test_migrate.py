@@ -13,9 +13,10 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-from tests.migration_support import query
+from tests.support import CHECKOUT
+from tests.support.migrating import query
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "migrate.py"
+SCRIPT = CHECKOUT / "scripts" / "migrate.py"
 
 
 def start(url: str | None, *arguments: str, folder: Path | None = None) -> subprocess.Popen[str]:

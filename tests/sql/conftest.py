@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from databases import TestServer
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.old_deployment import OLD_DEPLOYMENT, connect
+from tests.support.databases import TestServer
+from tests.support.old_deployment import OLD_DEPLOYMENT, connect
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from alerts import migrations
-from tests.migration_support import connected, query
+from tests.support.migrating import connected, query
 
 BEFORE = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 # Every minute of five days a row, then changes; the last are not folded, since nothing is in a

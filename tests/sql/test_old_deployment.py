@@ -11,9 +11,9 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db, migrations
 from alerts.migrations import MigrationError
-from tests.migration_support import recorded
-from tests.old_deployment import TABLES, columns_of, content, files
-from tests.world import query, value
+from tests.support.migrating import recorded
+from tests.support.old_deployment import TABLES, columns_of, content, files
+from tests.support.world import query, value
 
 
 def test_nothing_is_lost_and_nothing_is_rewritten(old_url: str, old: Connection) -> None:

@@ -10,12 +10,12 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
 from alerts import db, migrations
-from alerts.health.report import report as health
+from alerts.health import report as health
 from alerts.lookup.events import latest_events
 from alerts.repair import requeue
-from tests.old_deployment import TABLES, columns_of, connect, prefer_zone, run_on
-from tests.web_support import ADMIN, PREFIX, app_for
-from tests.world import NOW, query, settings_for, value
+from tests.support.old_deployment import TABLES, columns_of, connect, prefer_zone, run_on
+from tests.support.web import ADMIN, PREFIX, app_for
+from tests.support.world import NOW, query, settings_for, value
 
 ZONES = pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 

@@ -11,9 +11,9 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.health.queue import read_queue
-from alerts.health.report import report as health
-from alerts.phases.send.sender import claims
-from tests.world import NOW, add_alert, query, run, value
+from alerts.health import report as health
+from alerts.phases.send import claims
+from tests.support.world import NOW, add_alert, query, run, value
 
 
 @pytest.fixture

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import migrations
 from alerts.migrations.files import load_migrations
-from tests.migration_support import CATALOGUE, recorded
-from tests.migration_support import query as query_url
-from tests.world import query
+from tests.support import CHECKOUT
+from tests.support.migrating import CATALOGUE, recorded
+from tests.support.migrating import query as query_url
+from tests.support.world import query
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCHEMA = {
     "users": "id email telegram_chat_id phone_number email_verified",
     "user_plans": "user_id plan",

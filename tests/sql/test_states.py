@@ -10,7 +10,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.world import NOW, add_alert, add_delivery, add_user, value
+from tests.support.world import NOW, add_alert, add_delivery, add_user, value
 
 ENGINE_TABLES = ("user_alert_deliveries", "user_alert_digests")
 

@@ -10,7 +10,7 @@ from alerts.failures import DeliveryError, FailureCode
 from alerts.phases.context import Counts, PhaseContext
 from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
 from alerts.phases.send.retry import RetryPolicy, after_failure
-from alerts.phases.send.sender import claims
+from alerts.phases.send import claims
 
 # Claimed is the sum of these.
 OUTCOME_COUNTS = (

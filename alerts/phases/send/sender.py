@@ -16,7 +16,7 @@ from alerts.phases.send.content import Contents
 from alerts.phases.send.dispatch import Dispatcher, Job, Result
 from alerts.phases.send.ledger import Ledger, released
 from alerts.phases.send.pacing import Pace
-from alerts.phases.send.sender import claims
+from alerts.phases.send import claims
 
 CHANNELS = ("email", "telegram", "sms")
 RESCUE_BATCH = 1000

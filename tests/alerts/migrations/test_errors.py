@@ -8,7 +8,7 @@ import pytest
 
 from alerts import migrations
 from alerts.migrations.files import Migration
-from tests.migration_support import CATALOGUE, Write, query, recorded, refusal, writer
+from tests.support.migrating import CATALOGUE, Write, query, recorded, refusal, writer
 
 
 @pytest.fixture

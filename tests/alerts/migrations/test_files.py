@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.migration_support import query, refusal
+from tests.support.migrating import query, refusal
 
 
 @pytest.mark.parametrize(

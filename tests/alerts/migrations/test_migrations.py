@@ -12,7 +12,7 @@ from alerts import migrations
 from alerts.migrations import MIGRATIONS_DIR, MigrationError, Timeouts, records
 from alerts.migrations.files import load_migrations
 from alerts.migrations.transaction import LOCK_KEY
-from tests.migration_support import CATALOGUE, Write, connected, query, recorded, refusal, writer
+from tests.support.migrating import CATALOGUE, Write, connected, query, recorded, refusal, writer
 
 
 @pytest.fixture

@@ -6,7 +6,9 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from digest_support import (
+from psycopg2.extensions import connection as Connection
+
+from tests.support.digests import (
     DAY,
     HOUR,
     SECOND,
@@ -19,10 +21,8 @@ from digest_support import (
     digests,
     items,
 )
-from phase_support import counts, use_plain_timestamps, utc
-from psycopg2.extensions import connection as Connection
-
-from tests.world import NOW, add_alert, add_delivery, add_user, query, value
+from tests.support.phases import counts, use_plain_timestamps, utc
+from tests.support.world import NOW, add_alert, add_delivery, add_user, query, value
 
 HOURLY = {"ALERTS_DIGEST_PERIOD": "hourly"}
 NOTHING = {

@@ -10,7 +10,10 @@ from typing import Any
 
 import psycopg2
 import pytest
-from digest_support import (
+from psycopg2.extensions import connection as Connection
+
+from alerts import db
+from tests.support.digests import (
     HOUR,
     SECOND,
     TODAY,
@@ -22,11 +25,16 @@ from digest_support import (
     digests,
     items,
 )
-from phase_support import counts
-from psycopg2.extensions import connection as Connection
-
-from alerts import db
-from tests.world import NOW, RememberingChannel, add_user, all_channels, run, value, wait_until
+from tests.support.phases import counts
+from tests.support.world import (
+    NOW,
+    RememberingChannel,
+    add_user,
+    all_channels,
+    run,
+    value,
+    wait_until,
+)
 
 # What a digest needs to be in each of the states that it takes after the queue.
 LEFT_QUEUE = {

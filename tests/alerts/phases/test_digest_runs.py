@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-from digest_support import HOUR, YESTERDAY, add_waiting, batched, daily, digests, items
-from phase_support import counts
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.locks import LockLost, PhaseLocks
 from alerts.phases import Stop, digest
-from tests.world import add_user, query, run, value
+from tests.support.digests import HOUR, YESTERDAY, add_waiting, batched, daily, digests, items
+from tests.support.phases import counts
+from tests.support.world import add_user, query, run, value
 
 REFUSE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$

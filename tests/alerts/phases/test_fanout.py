@@ -5,12 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from phase_support import add_plan, allow_null, channel_config, counts, decide, deliveries, verdicts
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
 from alerts import db
-from tests.world import NOW, add_alert, add_channel_pref, add_delivery, add_pref, add_user, query
+from tests.support.phases import (
+    add_plan,
+    allow_null,
+    channel_config,
+    counts,
+    decide,
+    deliveries,
+    verdicts,
+)
+from tests.support.world import (
+    NOW,
+    add_alert,
+    add_channel_pref,
+    add_delivery,
+    add_pref,
+    add_user,
+    query,
+)
 
 CHANNELS = ("email", "telegram", "sms", "account")
 REGIONAL = {"alert_type": "REGIONAL_RISK_SPIKE", "risk_score": 75.0, "severity": 3}

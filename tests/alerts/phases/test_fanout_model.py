@@ -8,14 +8,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import hypothesis.strategies as st
-from fanout_model import CHANNELS, Delivery, Event, Model, Plan, Preference, User, World
 from hypothesis import HealthCheck, Phase, given, settings
-from phase_support import add_plan, allow_null, counts, decide, utc
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.phases.fanout import SKIP_REASONS
-from tests.world import (
+from tests.support.fanout_model import (
+    CHANNELS,
+    Delivery,
+    Event,
+    Model,
+    Plan,
+    Preference,
+    User,
+    World,
+)
+from tests.support.phases import add_plan, allow_null, counts, decide, utc
+from tests.support.world import (
     NOW,
     add_alert,
     add_channel_pref,

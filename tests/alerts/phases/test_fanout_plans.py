@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from phase_support import (
+from psycopg2.extensions import connection as Connection
+
+from alerts import db
+from tests.support import CHECKOUT
+from tests.support.phases import (
     add_plan,
     channel_config,
     counts,
@@ -16,12 +19,17 @@ from phase_support import (
     utc,
     verdicts,
 )
-from psycopg2.extensions import connection as Connection
+from tests.support.world import (
+    NOW,
+    add_alert,
+    add_channel_pref,
+    add_delivery,
+    add_pref,
+    add_user,
+    query,
+)
 
-from alerts import db
-from tests.world import NOW, add_alert, add_channel_pref, add_delivery, add_pref, add_user, query
-
-PLANS_SQL = Path(__file__).parents[3] / "sql" / "0003_plans.sql"
+PLANS_SQL = CHECKOUT / "sql" / "0003_plans.sql"
 TYPES = ("HIGH_IMPACT_EVENT", "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE")
 SECOND = timedelta(seconds=1)
 BIG = 2**31 - 1

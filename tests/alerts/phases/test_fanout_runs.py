@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
-from phase_support import add_plan, channel_config, counts, deliveries, use_plain_timestamps
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.locks import LockLost, PhaseLocks
 from alerts.phases import Stop, fanout
-from tests.world import NOW, add_alert, add_user, query, run, value
+from tests.support.phases import add_plan, channel_config, counts, deliveries, use_plain_timestamps
+from tests.support.world import NOW, add_alert, add_user, query, run, value
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from phase_support import counts, use_plain_timestamps, utc
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.world import NOW, add_asset_risk, add_index, add_source_event, query
+from tests.support.phases import counts, use_plain_timestamps, utc
+from tests.support.world import NOW, add_asset_risk, add_index, add_source_event, query
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from phase_support import allow_null, counts
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.world import NOW, add_index, add_source_event, value
+from tests.support.phases import allow_null, counts
+from tests.support.world import NOW, add_index, add_source_event, value
 
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)

@@ -1,0 +1,66 @@
+"""Browsing and explaining over HTTP; what they find is tested beside `alerts`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from tests.support.web import Admin
+from tests.support.world import add_alert, add_delivery, add_user
+
+
+def test_the_way_from_a_list_to_the_explanation(admin: Admin, conn: Connection) -> None:
+    user = add_user(conn, email="somebody@example.com")
+    event = add_alert(conn)
+    delivery = add_delivery(conn, user, event, status="failed", failure_code="recipient_invalid")
+    page = admin.ok("/deliveries", status="failed", failure_code="recipient_invalid", user_id=user)
+    assert [row["id"] for row in page["deliveries"]] == [delivery]
+    one = admin.ok(f"/deliveries/{delivery}")
+    told = admin.ok("/explain", event_id=event, user_id=user)
+    email = next(c for c in told["channels"] if c["channel"] == "email")
+    assert email["delivery"]["id"] == one["delivery"]["id"]
+    assert "recipient_invalid" in email["summary"]
+    assert admin.ok("/digests", period="daily") == {"count": 0, "next_before": None, "digests": []}
+    shown = json.dumps([page, one, told])
+    assert "somebody" not in shown
+    assert "What happened" not in shown
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "name"),
+    [
+        ("/deliveries", {"status": "lost"}, "status"),
+        ("/deliveries", {"user_id": "٣"}, "user_id"),
+        ("/deliveries", {"user_id": "-1"}, "user_id"),
+        ("/deliveries", {"event_id": "1" * 30}, "event_id"),
+        ("/deliveries", {"since": "yesterday"}, "since"),
+        ("/deliveries", {"before": "1.2.3"}, "before"),
+        ("/deliveries", {"period": "daily"}, "period"),
+        ("/digests", {"kind": "instant"}, "kind"),
+        ("/digests", {"failure_code": "\0"}, "failure_code"),
+        ("/explain", {"event_id": "1"}, "user_id"),
+        ("/explain", {"user_id": "1"}, "event_id"),
+        ("/explain", {"user_id": "x", "event_id": "1"}, "user_id"),
+    ],
+)
+def test_a_bad_parameter_is_named(
+    admin: Admin, path: str, params: dict[str, str], name: str
+) -> None:
+    status, body = admin.get(path, **params)
+    assert (status, body["error"]["code"]) == (400, "bad_parameter")
+    assert name in body["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "code"),
+    [
+        ("/deliveries/1", "delivery_not_found"),
+        ("/digests/99999999999999999999999", "digest_not_found"),
+        ("/explain?event_id=1&user_id=1", "event_not_found"),
+    ],
+)
+def test_what_is_not_there_is_404(admin: Admin, path: str, code: str) -> None:
+    status, body = admin.get(path)
+    assert (status, body["error"]["code"]) == (404, code)

@@ -1,0 +1,107 @@
+"""Adapters pointed at the test servers, and messages for them."""
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alerts.channels.base import Channel, Message
+from alerts.channels.brevo import BrevoChannel
+from alerts.channels.resend import ResendChannel
+from alerts.channels.smtp import SmtpChannel
+from alerts.channels.telegram import TelegramChannel
+from alerts.channels.transport.sockets import tls_context
+from alerts.channels.twilio import TwilioChannel
+from alerts.failures import DeliveryError
+from alerts.settings.channels import SmtpServer
+from alerts.settings.env import Secret
+from tests.support.mailserver import PASSWORD, MailServer
+from tests.support.providers import (
+    BOT_TOKEN,
+    BREVO_KEY,
+    RESEND_KEY,
+    TWILIO_NUMBER,
+    TWILIO_SID,
+    TWILIO_TOKEN,
+)
+
+FROM = "Énergie <alerts@example.com>"
+Build = Callable[..., Channel]
+
+
+def brevo(url: str, key: str = BREVO_KEY, **options: Any) -> Channel:
+    return BrevoChannel(Secret(key), FROM, url, **{"timeout": 5.0, **options})
+
+
+def resend(url: str, key: str = RESEND_KEY, **options: Any) -> Channel:
+    return ResendChannel(Secret(key), FROM, url, **{"timeout": 5.0, **options})
+
+
+def telegram(url: str, key: str = BOT_TOKEN, **options: Any) -> Channel:
+    return TelegramChannel(Secret(key), url, **{"timeout": 5.0, **options})
+
+
+def twilio(url: str, key: str = TWILIO_TOKEN, **options: Any) -> Channel:
+    options = {"timeout": 5.0, **options}
+    return TwilioChannel(TWILIO_SID, Secret(key), TWILIO_NUMBER, url, **options)
+
+
+def smtp(
+    server: MailServer,
+    *,
+    host: str = "127.0.0.1",
+    user: str | None = None,
+    password: str = PASSWORD,
+    smtps: bool = False,
+    **options: Any,
+) -> SmtpChannel:
+    secret = Secret(password) if user else None
+    address = SmtpServer(host, server.port, user, secret, smtps)
+    return SmtpChannel(address, FROM, **{"timeout": 5.0, **options})
+
+
+HTTP_ADAPTERS: dict[str, Build] = {
+    "brevo": brevo,
+    "resend": resend,
+    "telegram": telegram,
+    "twilio": twilio,
+}
+DESTINATIONS = {"telegram": "4711", "twilio": "+31612345678"}
+EMAIL = "reader@example.net"
+
+
+def message_for(provider: str = "smtp", key: str = "d-17", **fields: Any) -> Message:
+    """A message as the send phase would hand it to the provider's adapter."""
+    values: dict[str, Any] = {
+        "key": key,
+        "destination": DESTINATIONS.get(provider, EMAIL),
+        "text": "Gas – flows halted",
+    }
+    if provider not in DESTINATIONS:
+        values |= {"subject": "Gas – halted", "html": "<p>Gas – flows halted</p>"}
+    return Message(**{**values, **fields})
+
+
+def failure_of(channel: Channel, message: Message) -> DeliveryError:
+    """The error that sending the message ends in."""
+    with pytest.raises(DeliveryError) as caught:
+        channel.send(message)
+    return caught.value
+
+
+@contextmanager
+def lasting(at_least: float = 0.0, at_most: float = 2.0) -> Iterator[None]:
+    """The block takes so many seconds."""
+    started = time.monotonic()
+    yield
+    assert at_least <= time.monotonic() - started <= at_most
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    context = tls_context()
+    context.load_verify_locations(certificate)
+    return context

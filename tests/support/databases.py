@@ -1,0 +1,175 @@
+"""Where the tests' databases come from: one server a run, one template, a clone a test."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import time
+from contextlib import suppress
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+from devdb import Cluster
+from devdb_place import DevDbError
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from tests.support import CHECKOUT
+
+CLUSTER = "test"
+# How long dropping a database waits for its connections to end before it is forced.
+LEAVE_SECONDS = 2.0
+
+_reservation: int | None = None
+
+
+def reserve_server() -> None:
+    """Notes that a test run of this checkout goes on; held by its main process."""
+    global _reservation
+    if os.environ["ALERTS_TEST_SERVER_URL"]:
+        return
+    state = CHECKOUT / ".dev" / "db"
+    state.mkdir(parents=True, exist_ok=True)
+    _reservation = os.open(state / "test.users", os.O_RDONLY | os.O_CREAT, 0o644)
+    fcntl.flock(_reservation, fcntl.LOCK_SH)
+
+
+def release_server() -> None:
+    """Ends the embedded server, unless another run uses it; else drops what this run made."""
+    if _reservation is not None:
+        with suppress(BlockingIOError):
+            fcntl.flock(_reservation, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.environ.get("DEVDB_KEEP"):
+                Cluster(CLUSTER).stop()
+            return
+    server_url = _running_server_url()
+    with suppress(psycopg2.OperationalError):
+        if server_url:
+            TestServer(server_url).drop_all()
+
+
+def _running_server_url() -> str | None:
+    """The server of this run without starting one."""
+    external = os.environ["ALERTS_TEST_SERVER_URL"]
+    info = None if external else Cluster(CLUSTER).running()
+    return external or (info.url() if info else None)
+
+
+class TestServer:
+    """Makes and drops databases named after this run; one a process."""
+
+    __test__ = False  # not a test class, whatever pytest makes of its name
+
+    def __init__(self, server_url: str) -> None:
+        self._server_url = server_url
+        self._run = f"alerts_test_{os.environ['ALERTS_TEST_RUN_ID']}"
+        self._template = f"{self._run}_template"
+        self._numbers = itertools.count(1)
+        self._admin = _connect(server_url)
+
+    @classmethod
+    def open(cls) -> TestServer:
+        """Connects to the server of this run, started if need be; fails the test clearly."""
+        try:
+            url = os.environ["ALERTS_TEST_SERVER_URL"] or Cluster(CLUSTER).ensure().url()
+            return cls(url)
+        except DevDbError as error:
+            pytest.fail(f"no database server for the tests: {error}", pytrace=False)
+        except psycopg2.Error as error:
+            pytest.fail(
+                f"no database server for the tests: cannot connect to DATABASE_URL: {error}"
+                "Unset it to use the embedded PostgreSQL.",
+                pytrace=False,
+            )
+
+    def close(self) -> None:
+        self._admin.close()
+
+    def url(self, database: str) -> str:
+        return urlunsplit(urlsplit(self._server_url)._replace(path=f"/{database}"))
+
+    def create(self, migrated: bool) -> str:
+        """A new database's name: a clone of the migrated template, or an empty one."""
+        if migrated:
+            self._ensure_template()
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        name = f"{self._run}_{worker}_{next(self._numbers)}"
+        self._create(name, self._template if migrated else "template0")
+        return name
+
+    def drop(self, database: str) -> None:
+        self._disconnect(database)
+        self._execute(
+            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database))
+        )
+
+    def drop_all(self) -> None:
+        """Drops what is left of this run, the template included."""
+        with self._admin.cursor() as cursor:
+            cursor.execute(
+                "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (self._run,)
+            )
+            names = [row[0] for row in cursor.fetchall()]
+        for name in names:
+            self.drop(name)
+        self.close()
+
+    def _ensure_template(self) -> None:
+        """Made by whichever worker comes first, while the others wait; renamed when complete,
+        so that its name means that it is."""
+        if self._exists(self._template):
+            return
+        self._execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", self._template)
+        try:
+            if not self._exists(self._template):
+                self._make_template()
+        finally:
+            self._execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", self._template)
+
+    def _make_template(self) -> None:
+        # Imported here: tests of pure modules must not need the migrations.
+        from alerts.migrations import migrate
+
+        unfinished = f"{self._template}_new"
+        self.drop(unfinished)
+        self._create(unfinished, "template0")
+        migrate(self.url(unfinished))
+        self._disconnect(unfinished)
+        rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+        self._execute(rename.format(sql.Identifier(unfinished), sql.Identifier(self._template)))
+
+    def _create(self, name: str, template: str) -> None:
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} ENCODING 'UTF8'")
+        self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+
+    def _exists(self, name: str) -> bool:
+        with self._admin.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+            return cursor.rowcount > 0
+
+    def _disconnect(self, database: str) -> None:
+        # DROP DATABASE looks for connections every 100 ms only; asking ourselves is quicker.
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self._terminate(database) and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def _terminate(self, database: str) -> int:
+        """Tells every connection to the database to end; how many there were."""
+        with self._admin.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                (database,),
+            )
+            return cursor.rowcount
+
+    def _execute(self, statement: str | sql.Composable, *parameters: str) -> None:
+        with self._admin.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+
+
+def _connect(url: str) -> Connection:
+    connection = psycopg2.connect(url, connect_timeout=10)
+    connection.autocommit = True
+    return connection

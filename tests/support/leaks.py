@@ -1,0 +1,256 @@
+"""Canaries: secrets and personal data that tests send through failures, and the search for them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import quote, quote_plus, unquote, urlsplit, urlunsplit
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from tests.support import CHECKOUT
+from tests.support.providers import BOT_TOKEN, BREVO_KEY, RESEND_KEY, TWILIO_NUMBER, TWILIO_SID
+from tests.support.providers import TWILIO_TOKEN as TWILIO
+from tests.support.run_world import Runner
+from tests.support.world import NOW, add_alert, add_delivery, add_index, add_pref, add_user, query
+
+DATABASE_PASSWORD = "Kakapo db/pa?ss&wörd"
+ADMIN_TOKEN = "kookaburra-admin-token"
+MAIL_PASSWORD = "Kiwi mail/pass+word%"
+SECRETS = (
+    DATABASE_PASSWORD,
+    ADMIN_TOKEN,
+    MAIL_PASSWORD,
+    BREVO_KEY,
+    RESEND_KEY,
+    BOT_TOKEN,
+    TWILIO,
+)
+
+EMAIL = "zebrafinch.jane@canary-mail.example"  # stands behind "<id>." in the table
+PHONE = "+31655501234"
+CHAT = "7700155522"
+HEADLINE = 'Zanzibar\'s "quetzal" terminal halts'
+BODY = "Two ibis compressors & a toucan valve failed."
+PERSONAL = (EMAIL, PHONE, CHAT, HEADLINE, BODY)
+# Fragments that nothing but a canary holds: half of one is found as well.
+FRAGMENTS = {
+    DATABASE_PASSWORD: ("Kakapo",),
+    ADMIN_TOKEN: ("kookaburra",),
+    MAIL_PASSWORD: ("Kiwi mail",),
+    BREVO_KEY: ("xkeysib-canary",),
+    RESEND_KEY: ("re_canary",),
+    BOT_TOKEN: ("AAcanary", "123456789:"),
+    TWILIO: ("canary-token",),
+    EMAIL: ("zebrafinch", "canary-mail"),
+    PHONE: ("31655501234",),
+    CHAT: (CHAT,),
+    HEADLINE: ("Zanzibar", "quetzal"),
+    BODY: ("ibis compressors", "toucan valve"),
+}
+
+OWN_COLUMNS = {
+    "users": {"email", "phone_number", "telegram_chat_id"},
+    "events": {"title"},
+    "alert_events": {"headline", "body"},
+}
+
+
+@cache
+def forms(canary: str) -> frozenset[str]:
+    """The canary and its fragments: plain, JSON and URL-encoded; the whole also in base64."""
+    found = set()
+    for text in (canary, *FRAGMENTS.get(canary, ())):
+        found |= {text, json.dumps(text)[1:-1], quote(text), quote(text, safe="")}
+        found |= {quote_plus(text), quote(text, safe="").lower()}
+    for padding in (b"", b"x", b"xx"):
+        # What stays the same whatever stands before and behind.
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            text = encode(padding + canary.encode()).decode()
+            found.add(text[4 if padding else 0 : -4])
+    return frozenset(found)
+
+
+def encodings(canaries: Iterable[str]) -> str:
+    """Every canary plain, URL-encoded and in base64, as one text."""
+    parts = []
+    for canary in canaries:
+        parts += [canary, quote(canary, safe=""), base64.b64encode(canary.encode()).decode()]
+    return " ".join(parts)
+
+
+def assert_clean(where: str, text: str, canaries: Iterable[str] = (*SECRETS, *PERSONAL)) -> None:
+    """No canary in ``text``, in any form."""
+    for canary in canaries:
+        for needle in forms(canary):
+            place = text.find(needle)
+            if place >= 0:
+                around = text[max(0, place - 150) : place + 100]
+                raise AssertionError(f"{where} holds {needle!r} of {canary!r}: ...{around}...")
+
+
+def assert_tables_clean(conn: Connection) -> None:
+    """No canary in any column of any table, but for personal data where it belongs."""
+    columns = query(
+        conn,
+        "SELECT c.relname AS name, array_agg(a.attname::text) AS columns"
+        " FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid"
+        " WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'"
+        " AND a.attnum > 0 AND NOT a.attisdropped GROUP BY c.relname",
+    )
+    assert {"alerts_engine_runs", "user_alert_deliveries"} <= {row["name"] for row in columns}
+    for row in columns:
+        own = OWN_COLUMNS.get(row["name"], set())
+        for column in row["columns"]:
+            if row["name"] == "attack_values":  # made by the test itself
+                continue
+            wanted = sql.SQL("SELECT coalesce(string_agg({}::text, ' '), '') AS text FROM {}")
+            statement = wanted.format(sql.Identifier(column), sql.Identifier(row["name"]))
+            text = query(conn, statement.as_string(conn))[0]["text"]
+            canaries = SECRETS if column in own else (*SECRETS, *PERSONAL)
+            assert_clean(f"{row['name']}.{column}", text, canaries)
+
+
+def with_password(database_url: str, password: str = DATABASE_PASSWORD) -> str:
+    """The address with the canary as password; a server that trusts the user ignores it."""
+    parts = urlsplit(database_url)
+    if parts.password:  # one that asks for its password gets the right one
+        return database_url
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username or "postgres"
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def password_of(address: str) -> str:
+    """The password of an address, decoded."""
+    return unquote(urlsplit(address).password or DATABASE_PASSWORD)
+
+
+def canary_environ() -> dict[str, str]:
+    """Every secret, for a runner whose provider addresses a test adds."""
+    return {
+        "INTERNAL_RUNNER_TOKEN": ADMIN_TOKEN,
+        "EMAIL_FROM": "alerts@example.com",
+        "BREVO_API_KEY": BREVO_KEY,
+        "RESEND_API_KEY": RESEND_KEY,
+        "SMTP_URL": f"smtp://alerts:{quote(MAIL_PASSWORD, safe='')}@127.0.0.1:9",
+        "TELEGRAM_BOT_TOKEN": BOT_TOKEN,
+        "TWILIO_ACCOUNT_SID": TWILIO_SID,
+        "TWILIO_AUTH_TOKEN": TWILIO,
+        "TWILIO_PHONE_NUMBER": TWILIO_NUMBER,
+        "EMAIL_PROVIDER": "outbox",
+        **{
+            f"{name}_API_BASE": "http://127.0.0.1:9"
+            for name in ("BREVO", "RESEND", "TELEGRAM", "TWILIO")
+        },
+    }
+
+
+def canary_world(conn: Connection, emails: int = 1) -> int:
+    """A user who is reached on every channel, with due rows and work for A, B and D. Gives the
+    user's id."""
+    user = add_user(conn, "pro", email=EMAIL, telegram=CHAT, phone=PHONE)
+    add_pref(conn, user)
+    for number in range(emails):
+        alert = canary_alert(conn)
+        add_delivery(conn, user, alert, "email")
+        if number == 0:
+            add_delivery(conn, user, alert, "telegram")
+            add_delivery(conn, user, alert, "sms")
+            add_delivery(conn, user, alert, "telegram", kind="digest", created_at=OLD)
+    add_index(conn, 85)
+    query(
+        conn,
+        "INSERT INTO events (title, source_name, source_url, category, region, severity_score,"
+        " event_time, inserted_at) VALUES (%s, 'wire', 'u', 'energy', 'Europe', 5, %s, %s)"
+        " RETURNING id",
+        HEADLINE,
+        NOW,
+        NOW,
+    )
+    return user
+
+
+OLD = NOW.replace(day=NOW.day - 1)
+
+
+def canary_alert(conn: Connection) -> int:
+    """An alert of yesterday with the canary's headline and body."""
+    alert = add_alert(conn, headline=HEADLINE, created_at=OLD.replace(hour=20))
+    query(conn, "UPDATE alert_events SET body = %s WHERE id = %s RETURNING id", BODY, alert)
+    return alert
+
+
+@dataclass
+class Watched:
+    """A runner all of whose output is searched after every command."""
+
+    runner: Runner
+    folder: Path
+    canaries: tuple[str, ...] = (*SECRETS, *PERSONAL)
+
+    def __call__(
+        self, *arguments: str, program: str | None = None, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *(("-c", program) if program else ("-m", "alerts.runner"))]
+        done = subprocess.run(
+            [*command, *arguments],
+            cwd=self.folder,
+            env={**self.runner.environ, **canary_environ(), **github(self.folder), **environ},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        self.check(done)
+        return done
+
+    def check(self, done: subprocess.CompletedProcess[str]) -> None:
+        assert "Traceback" not in done.stderr, done.stderr
+        assert_clean("standard output", done.stdout, self.canaries)
+        assert_clean("standard error", done.stderr, self.canaries)
+        for path in self.folder.glob("*"):
+            if path.is_file():  # the spool and the step summary
+                assert_clean(path.name, path.read_text(), self.canaries)
+
+    def all_phases(self, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self("--phase", "all", "--now", NOW.isoformat(), "--log-json", **environ)
+
+
+def github(folder: Path) -> dict[str, str]:
+    """As a job on GitHub, so that annotations and the summary are written too."""
+    return {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_EVENT_NAME": "schedule",
+        "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+    }
+
+
+def watched(database_url: str, folder: Path) -> Watched:
+    """A watched runner on the database, in a folder that holds nothing else."""
+    place = folder / "watched"
+    place.mkdir()
+    runner = Runner(with_password(database_url), folder)
+    runner.environ["ALERTS_OUTBOX_DIR"] = str(folder / "outbox")
+    # A test server that asks for its password: that one is searched for as well.
+    given = password_of(runner.environ["DATABASE_URL"])
+    return Watched(runner, place, (*SECRETS, *PERSONAL, given))
+
+
+def migrate(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """``scripts/migrate.py`` on an address."""
+    return subprocess.run(
+        [sys.executable, str(CHECKOUT / "scripts" / "migrate.py"), *arguments],
+        env={"PATH": "/usr/bin:/bin", "DATABASE_URL": database_url},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,134 @@
+"""What the tests of phases A, B and D share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import Json
+
+from alerts import db
+from alerts.phases.fanout import DECISIONS
+from tests.support.world import NOW, counts_of, query, run
+
+Verdicts = dict[tuple[int, str], str]
+
+# The tables that existing deployments may hold with plain TIMESTAMP columns.
+OLD_TABLES = (
+    *("users", "user_plans", "plan_settings", "user_alert_prefs", "user_channel_prefs"),
+    *("events", "risk_events", "risk_indices", "asset_risk", "alert_events"),
+    *("user_alert_deliveries", "user_alert_digests", "user_alert_digest_items"),
+)
+
+_DECIDE = sql.SQL("WITH {} SELECT * FROM decisions").format(sql.SQL(DECISIONS))
+
+
+def utc(text: str) -> datetime:
+    """The time of an ISO text without offset, in UTC."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def counts(database_url: str, phase: str, **request: Any) -> dict[str, Any]:
+    """The counts of one phase, run alone."""
+    return counts_of(run(database_url, phase, **request), phase)
+
+
+def decide(conn: Connection, event_id: int, now: datetime = NOW) -> list[dict[str, Any]]:
+    """What fan-out decides for one event, a row a user and channel, without doing it."""
+    params = {
+        "event_id": event_id,
+        "after_user_id": 0,
+        "range_size": 1000,
+        "allowlist": None,
+        "now": now,
+        "zone": "Europe/Amsterdam",
+    }
+    return db.fetch_all(conn, _DECIDE, params)
+
+
+def verdicts(conn: Connection, event_id: int, now: datetime = NOW) -> Verdicts:
+    """By user and channel: the reason against a delivery, or the kind of the delivery."""
+    return {
+        (row["user_id"], row["channel"]): row["reason"] or row["kind"]
+        for row in decide(conn, event_id, now)
+    }
+
+
+def deliveries(conn: Connection) -> dict[tuple[int, int, str], tuple[str, str]]:
+    """By event, user and channel: kind and status. A second kind of one of them fails."""
+    rows = query(conn, "SELECT * FROM user_alert_deliveries")
+    found = {
+        (row["alert_event_id"], row["user_id"], row["channel"]): (
+            row["delivery_kind"],
+            row["status"],
+        )
+        for row in rows
+    }
+    assert len(found) == len(rows), "an event reached someone twice on one channel"
+    return found
+
+
+def allow_null(conn: Connection, table: str, column: str) -> None:
+    """Makes a column nullable, as it may be in old deployments."""
+    change = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL")
+    db.execute(conn, change.format(sql.Identifier(table), sql.Identifier(column)))
+
+
+def add_plan(
+    conn: Connection,
+    code: str,
+    *,
+    types: Iterable[str] = ("ALL",),
+    config: Any = None,
+    max_email: int | None = 5,
+    active: bool | None = True,
+) -> str:
+    """A plan of its own, `config` as its delivery_config; gives the code."""
+    nullable = {
+        "delivery_config": config,
+        "is_active": active,
+        "max_email_alerts_per_day": max_email,
+    }
+    for column in [name for name, given in nullable.items() if given is None]:
+        allow_null(conn, "plan_settings", column)
+    db.execute(
+        conn,
+        "INSERT INTO plan_settings (plan_code, display_name, monthly_price_usd,"
+        " allowed_alert_types, max_email_alerts_per_day, delivery_config, is_active)"
+        " VALUES (%s, %s, 0, %s, %s, %s, %s)",
+        (code, code, list(types), max_email, None if config is None else Json(config), active),
+    )
+    return code
+
+
+def channel_config(**instant: int | None) -> dict[str, Mapping[str, Any]]:
+    """A delivery_config with these instant numbers: `email=1, sms=2`; others are not allowed."""
+    return {
+        "email": {"max_per_day": instant.get("sms", 0), "realtime_limit": instant.get("email", 0)},
+        "telegram": {"enabled": "telegram" in instant, "send_all": False},
+        "sms": {"enabled": "sms" in instant, "send_all": True},
+    }
+
+
+def use_plain_timestamps(conn: Connection) -> None:
+    """Makes the database one of an old deployment: TIMESTAMP columns that hold UTC, and a time
+    zone of the database that is another one."""
+    columns = query(
+        conn,
+        "SELECT c.table_name AS t, c.column_name AS n FROM information_schema.columns AS c"
+        " WHERE c.table_name = ANY (%s) AND c.data_type = 'timestamp with time zone'",
+        list(OLD_TABLES),
+    )
+    assert len(columns) > 20
+    for column in columns:
+        change = sql.SQL(
+            "ALTER TABLE {t} ALTER COLUMN {n} TYPE timestamp USING {n} AT TIME ZONE 'UTC'"
+        )
+        names = {name: sql.Identifier(text) for name, text in column.items()}
+        db.execute(conn, change.format(**names))
+    name = sql.Identifier(conn.info.dbname)
+    zone = sql.SQL("ALTER DATABASE {} SET timezone = 'America/New_York'")
+    db.execute(conn, zone.format(name))

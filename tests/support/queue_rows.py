@@ -1,0 +1,89 @@
+"""Rows of the two send queues, as tests of health and of requeueing need them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from psycopg2.extensions import connection as Connection
+
+from alerts import db
+from tests.support.world import NOW, add_alert, add_delivery, add_user, value
+
+DAY = timedelta(hours=24)
+TABLES = {"deliveries": "user_alert_deliveries", "digests": "user_alert_digests"}
+
+
+def add_digest(
+    conn: Connection,
+    user_id: int,
+    channel: str = "email",
+    *,
+    status: str = "queued",
+    window_end: datetime = NOW - timedelta(hours=1),
+    created_at: datetime = NOW - timedelta(minutes=5),
+    **columns: Any,
+) -> None:
+    """A digest, with the columns that the checks of its status ask for."""
+    needed: dict[str, Any] = {
+        "sent": {"sent_at": created_at},
+        "failed": {"failed_at": created_at, "failure_code": "network"},
+        "sending": {"claimed_by": "lost", "claimed_until": datetime.now(UTC) + DAY},
+    }.get(status, {})
+    row = {
+        "user_id": user_id,
+        "channel": channel,
+        "period": "daily",
+        "window_start": window_end - DAY,
+        "window_end": window_end,
+        "status": status,
+        "created_at": created_at,
+        **needed,
+        **columns,
+    }
+    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    db.execute(
+        conn,
+        f"INSERT INTO user_alert_digests ({names}, digest_key)"
+        f" VALUES ({marks}, gen_random_uuid()::text)",
+        tuple(row.values()),
+    )
+
+
+class Rows:
+    """Makes rows of one of the two queues, a user and event each."""
+
+    def __init__(self, conn: Connection, kind: str = "deliveries") -> None:
+        self.conn = conn
+        self.kind = kind
+
+    def add(self, status: str = "failed", channel: str = "email", **columns: Any) -> int:
+        """A row; failed ones by default a minute ago, once tried, for a transient reason."""
+        row = {"attempts": 1, "created_at": NOW - timedelta(minutes=2), **columns}
+        if status == "failed":
+            row = {"failed_at": NOW - timedelta(minutes=1), "failure_code": "network", **row}
+        user = add_user(self.conn)
+        if self.kind == "deliveries":
+            return add_delivery(
+                self.conn, user, add_alert(self.conn), channel, status=status, **row
+            )
+        row = {"window_end": NOW - timedelta(minutes=5), **row}
+        row |= {"window_start": row["window_end"] - timedelta(days=1)}
+        names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+        row_id: int = value(
+            self.conn,
+            f"INSERT INTO user_alert_digests (user_id, channel, status, period, digest_key,"
+            f" {names}) VALUES (%s, %s, %s, 'daily', gen_random_uuid()::text, {marks})"
+            f" RETURNING id",
+            user,
+            channel,
+            status,
+            *row.values(),
+        )
+        return row_id
+
+    def status(self, row_id: int) -> str:
+        status: str = value(
+            self.conn, f"SELECT status FROM {TABLES[self.kind]} WHERE id = %s", row_id
+        )
+        return status

@@ -1,0 +1,129 @@
+"""What the tests of the web app share: the app on a database, callers, and runs to read."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg2.extensions import connection as Connection
+
+from alerts import db
+from app import create_app
+from tests.support.world import NOW, settings_for
+
+TOKEN = "a-token-for-tests"
+ADMIN = {"x-internal-token": TOKEN}
+PREFIX = "/internal/alerts/engine"
+# Nobody listens on the port of the discard service of a test machine.
+CLOSED_PORT = "postgresql://somebody:hush-hush@127.0.0.1:9/nothing"
+
+ADMIN_ROUTES = [
+    ("GET", f"{PREFIX}/runs"),
+    ("GET", f"{PREFIX}/runs/some-id"),
+    ("GET", f"{PREFIX}/health"),
+    ("GET", f"{PREFIX}/actions"),
+    ("GET", f"{PREFIX}/deliveries"),
+    ("GET", f"{PREFIX}/deliveries/7"),
+    ("GET", f"{PREFIX}/digests"),
+    ("GET", f"{PREFIX}/digests/7"),
+    ("GET", f"{PREFIX}/explain?event_id=1&user_id=1"),
+    ("POST", f"{PREFIX}/pause?reason=test"),
+    ("POST", f"{PREFIX}/resume"),
+    ("POST", f"{PREFIX}/retry_failed?kind=deliveries"),
+    ("POST", f"{PREFIX}/retry_failed?kind=digests"),
+]
+# Nothing is there in an empty database.
+MISSING = ("/some-id", "/7", "&user_id=1")
+PUBLIC_ROUTES = [("GET", "/healthz"), ("GET", "/alerts/events/latest")]
+ROUTES = [*ADMIN_ROUTES, *PUBLIC_ROUTES]
+
+
+def app_for(database_url: str, **environ: str) -> Flask:
+    """The app with one token and business time standing at :data:`tests.support.world.NOW`."""
+    defaults = {"INTERNAL_RUNNER_TOKEN": TOKEN, "ALERTS_CLOCK": NOW.isoformat()}
+    return create_app(settings_for(database_url, **{**defaults, **environ}))
+
+
+class Admin:
+    """Calls admin routes with the token; gives status and decoded body."""
+
+    def __init__(self, client: FlaskClient) -> None:
+        self._client = client
+
+    def get(self, path: str, **params: Any) -> tuple[int, Any]:
+        response = self._client.get(PREFIX + path, headers=ADMIN, query_string=params or None)
+        return response.status_code, response.get_json()
+
+    def post(self, path: str, **params: Any) -> tuple[int, Any]:
+        response = self._client.post(PREFIX + path, headers=ADMIN, query_string=params or None)
+        return response.status_code, response.get_json()
+
+    def ok(self, path: str, **params: Any) -> Any:
+        """The body of a GET that must succeed."""
+        status, body = self.get(path, **params)
+        assert status == 200, body
+        return body
+
+
+def error_of(response: Any) -> tuple[int, str]:
+    """Status and code of an error answer, after checking its shape."""
+    body = response.get_json()
+    assert set(body) == {"error"}, body
+    assert set(body["error"]) == {"code", "message"}
+    assert all(isinstance(text, str) and text for text in body["error"].values())
+    assert response.mimetype == "application/json"
+    return response.status_code, body["error"]["code"]
+
+
+def add_run(
+    conn: Connection,
+    *,
+    status: str = "success",
+    started_at: datetime | None = None,
+    phase: str = "all",
+    **columns: Any,
+) -> str:
+    """A run that started at ``started_at`` (wall time; default now). Gives the run id."""
+    started = started_at or datetime.now(UTC)
+    finished = None if status == "running" else started + timedelta(seconds=1)
+    row = {
+        "run_id": str(uuid.uuid4()),
+        "triggered_by": "local",
+        "phase": phase,
+        "started_at": started,
+        "finished_at": finished,
+        "duration_ms": None if finished is None else 1000,
+        "status": status,
+        "heartbeat_at": started,
+        **columns,
+    }
+    row["counts"] = json.dumps(row.get("counts", {}))
+    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    db.execute(
+        conn, f"INSERT INTO alerts_engine_runs ({names}) VALUES ({marks})", tuple(row.values())
+    )
+    return str(row["run_id"])
+
+
+def add_item(conn: Connection, run_id: str, phase: str, started_at: datetime) -> None:
+    """One successful phase of a run."""
+    db.execute(
+        conn,
+        "INSERT INTO alerts_engine_run_items (run_id, phase, started_at, finished_at,"
+        " duration_ms, status, counts) VALUES (%s, %s, %s, %s, 12, 'success', %s)",
+        (run_id, phase, started_at, started_at, json.dumps({"events_created": 1})),
+    )
+
+
+def end_connections(conn: Connection) -> int:
+    """Ends every other connection to the database, as a restarted server does."""
+    rows = db.fetch_all(
+        conn,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    return len(rows)
