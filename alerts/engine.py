@@ -18,14 +18,13 @@ from alerts import db, phases
 from alerts.channels import build_channels
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
-from alerts.cli.signals import LAST_RESORT_SECONDS
 from alerts.clock import Clock
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
 from alerts.failures import PhaseFailed
 from alerts.locks import LockLost, PhaseLocks
 from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
-from alerts.phases.context import Progress, no_progress
+from alerts.phases.context import LAST_RESORT_SECONDS, Progress, no_progress
 from alerts.redaction import describe_exception, redactor_for
 from alerts.repair import pauses
 from alerts.runs import counts as counting
@@ -92,7 +91,7 @@ class Hooks:
 def run_engine(settings: Settings, request: RunRequest, hooks: Hooks | None = None) -> RunReport:
     """Run the requested phases and record the run.
 
-    Every failure ends up in the report; raises :class:`alerts.settings.config.ConfigError` only when
+    Every failure ends up in the report; raises :class:`ConfigError` only when
     there is no database to run on.
     """
     require_database_url(settings)

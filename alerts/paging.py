@@ -1,8 +1,10 @@
-"""Cursors of pages that go from new to old: the time and the id of a page's last row."""
+"""Rows as JSON, and pages of them from new to old: the cursor is the last row's time and id."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -25,3 +27,13 @@ def checked_cursor(text: str) -> str:
     """The cursor itself; raises ValueError when it is none of ours."""
     parse_cursor(text)
     return text
+
+
+def json_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with its times as ISO 8601 texts with ``+00:00``."""
+    return {name: iso(v) if isinstance(v, datetime) else v for name, v in row.items()}
+
+
+def iso(moment: datetime) -> str:
+    """ISO 8601 in UTC with ``+00:00``."""
+    return moment.astimezone(UTC).isoformat()

@@ -22,7 +22,7 @@ from urllib.parse import quote, quote_plus
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from alerts.messages.cleaning import clean_line, cut
+from alerts.cleaning import clean_line, cut
 from alerts.settings.env import Secret
 
 if TYPE_CHECKING:

@@ -9,11 +9,9 @@ from flask import Flask, Response, request
 
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
-from alerts.settings.config import Settings, require_database_url
-from app import errors, public
-from app.admin import deliveries as browse  # these two hang their routes on internal's blueprint
-from app.admin import internal, repair
-from app.database import Database
+from alerts.settings.config import Settings
+from app import current, errors, public
+from app.admin import admin_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
 
@@ -21,7 +19,7 @@ ROUTE = "alerts.route"  # read by gunicorn.conf.py
 def create_app(settings: Settings | None = None) -> Flask:
     """The app, from ``settings`` or the environment.
 
-    Raises :class:`alerts.settings.config.ConfigError` when a variable does not parse or DATABASE_URL is
+    Raises :class:`ConfigError` when a variable does not parse or DATABASE_URL is
     unset. Without INTERNAL_RUNNER_TOKEN the app starts and its admin endpoints answer 503.
     """
     settings = settings or Settings.from_env(os.environ)
@@ -29,10 +27,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # an address with // is unknown, not a redirect in HTML
-    app.extensions["alerts_settings"] = settings
-    app.extensions["alerts_database"] = Database(require_database_url(settings))
-    app.register_blueprint(internal.blueprint)
-    app.register_blueprint(public.blueprint)
+    current.install(app, settings)
+    app.register_blueprint(admin_blueprint())
+    app.register_blueprint(public.public_blueprint())
     errors.register(app)
     app.after_request(_never_cached)
     app.after_request(_name_route)

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 import psycopg2
-from flask import current_app
 
 from alerts import db
 
@@ -77,9 +76,3 @@ def _begin(conn: db.Connection, *, read_only: bool) -> ExitStack:
         db.web_transaction(conn, read_only=read_only, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
     )
     return stack
-
-
-def database() -> Database:
-    """The current app's database."""
-    found: Database = current_app.extensions["alerts_database"]
-    return found

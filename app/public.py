@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, current_app
+from flask import Blueprint
 
-from alerts.clock import Clock
 from alerts.lookup.events import latest_events
-from app.database import database
+from app.current import business_now, database
 from app.errors import ApiError
 from app.params import Params
 
-blueprint = Blueprint("public", __name__)
+
+def public_blueprint() -> Blueprint:
+    """The routes without a token."""
+    public = Blueprint("public", __name__)
+    public.get("/healthz")(healthz)
+    public.get("/alerts/events/latest")(latest)
+    return public
 
 
-@blueprint.get("/healthz")
 def healthz() -> dict[str, str]:
     """For load balancers and uptime monitors."""
     if not database().answers():
@@ -23,10 +27,8 @@ def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@blueprint.get("/alerts/events/latest")
 def latest() -> dict[str, Any]:
     """Global events, newest first."""
     limit = Params("limit").integer("limit", 20, 1, 100)
-    clock = Clock(current_app.extensions["alerts_settings"].clock)
     with database().transaction() as conn:
-        return latest_events(conn, limit=limit, now=clock.now())
+        return latest_events(conn, limit=limit, now=business_now())

@@ -22,7 +22,7 @@ from hypothesis import settings as hypothesis_settings
 from psycopg2.extensions import connection as Connection
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(CHECKOUT), str(CHECKOUT / "scripts"), str(CHECKOUT / "tests")]
+sys.path.insert(0, str(CHECKOUT))
 
 from tests.support.databases import TestServer, release_server, reserve_server  # noqa: E402
 

@@ -249,15 +249,15 @@ BUGS: dict[str, tuple[str, str, str, bool]] = {
     # what breaks, its exception, whether the texts of messages may be in the exception as well
     "adapter": ("channels.outbox", "module.OutboxChannel.send", OBJECT, True),
     "telegram": ("channels.telegram", "module.TelegramChannel.send", OBJECT, True),
-    "rendering": ("phases.content", "module.render_alert", "ValueError(said, args)", True),
-    "digest": ("phases.content", "module.render_digest", "KeyError(said)", True),
+    "rendering": ("phases.send.content", "module.render_alert", "ValueError(said, args)", True),
+    "digest": ("phases.send.content", "module.render_digest", "KeyError(said)", True),
     "channels": ("engine", "module.build_channels", "RuntimeError(said, str(args))", False),
-    "claims": ("phases.claims", "module.claim_due", "ValueError(f'not {said!r}')", True),
-    "sending": ("phases.content", "module.Contents.renderers", "RuntimeError(said)", False),
-    "thread": ("phases.dispatch", "module._attempt", "RuntimeError(said)", False),
+    "claims": ("phases.send.claims", "module.claim_due", "ValueError(f'not {said!r}')", True),
+    "sending": ("phases.send.content", "module.Contents.renderers", "RuntimeError(said)", False),
+    "thread": ("phases.send.dispatch", "module._attempt", "RuntimeError(said)", False),
     "recorder": ("engine_observability", "module.store", "RuntimeError(said)", True),
     "crash": ("runner", "module.run_engine", "RuntimeError(said)", False),
-    "summary": ("github", "module.summary", "RuntimeError(said)", False),
+    "summary": ("cli.github", "module.summary", "RuntimeError(said)", False),
 }
 
 

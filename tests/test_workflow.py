@@ -1,11 +1,11 @@
 """The engine's workflow: inputs stay out of shells, and no setting is forgotten."""
 
-from tests.support import CHECKOUT
-
 import re
 from typing import Any
 
 from ruamel.yaml import YAML
+
+from tests.support import CHECKOUT
 
 WORKFLOW = CHECKOUT / ".github/workflows/alerts_engine_v2.yml"
 
@@ -31,9 +31,7 @@ def test_inputs_reach_shells_as_environment_variables_only() -> None:
 
 
 def test_every_setting_of_the_runner_is_passed_on() -> None:
-    sources = "".join(
-        (CHECKOUT / "alerts" / f"{m}.py").read_text() for m in ("config", "channel_config")
-    )
+    sources = "".join(path.read_text() for path in (CHECKOUT / "alerts/settings").glob("*.py"))
     read = set(re.findall(r'"([A-Z][A-Z0-9]*_[A-Z0-9_]+|CI)"', sources))
     read |= {f"ALERTS_RATE_LIMIT_{c}_PER_MINUTE" for c in ("EMAIL", "TELEGRAM", "SMS")}
     wanted = {name for name in read if not name.startswith("GITHUB_")} - NOT_FOR_THE_JOB

@@ -13,12 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from alerts.phases import Stop
+from alerts.phases.context import LAST_RESORT_SECONDS, Stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CANCEL_AGAIN_SECONDS = 0.5
-# A run that has not ended by then is stuck in something that nothing can end.
-LAST_RESORT_SECONDS = 4.8
 
 
 @contextmanager

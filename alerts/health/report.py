@@ -20,8 +20,8 @@ from alerts.health.counts import (
 from alerts.health.queue import read_queue
 from alerts.health.reasons import Facts, degraded_reasons, failing_reasons
 from alerts.health.windows import DAY, HOUR, WEEK
+from alerts.paging import iso
 from alerts.repair import pauses
-from alerts.runs.history import iso
 from alerts.runs.record import STALE_SECONDS
 from alerts.runs.schedule import schedule_health
 from alerts.settings.config import Settings

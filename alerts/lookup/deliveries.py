@@ -9,8 +9,7 @@ from typing import Any
 from psycopg2 import sql
 
 from alerts import db
-from alerts.paging import cursor, parse_cursor
-from alerts.runs.history import run_json
+from alerts.paging import cursor, json_row, parse_cursor
 
 # A page looks at no more rows than this, so that a filter which hardly any row passes costs
 # milliseconds on years of history: the page then says where to go on.
@@ -148,7 +147,7 @@ def list_rows(
     return {
         "count": len(page),
         "next_before": cursor(last["created_at"], last["id"]) if last else None,
-        listing.name: [run_json(row) for row in page],
+        listing.name: [json_row(row) for row in page],
     }
 
 
@@ -159,7 +158,7 @@ def get_delivery(conn: db.Connection, delivery_id: int) -> dict[str, Any] | None
         return None
     event = db.fetch_one(conn, _EVENT, {"id": delivery["event_id"]})
     digest = delivery["digest_id"] and _one(conn, DIGESTS, delivery["digest_id"])
-    return {"delivery": delivery, "event": event and run_json(event), "digest": digest}
+    return {"delivery": delivery, "event": event and json_row(event), "digest": digest}
 
 
 def get_digest(conn: db.Connection, digest_id: int) -> dict[str, Any] | None:
@@ -178,7 +177,7 @@ def _one(conn: db.Connection, listing: Listing, row_id: int) -> dict[str, Any] |
         columns=sql.SQL(listing.columns), table=sql.Identifier(listing.table)
     )
     row = db.fetch_one(conn, query, {"id": row_id})
-    return row and run_json(row)
+    return row and json_row(row)
 
 
 def _equal(names: dict[str, str], filters: dict[str, Any], prefix: str) -> list[sql.SQL]:

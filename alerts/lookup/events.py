@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from alerts import db
-from alerts.runs.history import iso
+from alerts.paging import iso
 
 LATEST = """
 SELECT

@@ -12,8 +12,8 @@ from psycopg2 import sql
 
 from alerts import db
 from alerts.lookup.deliveries import DELIVERY_COLUMNS, DIGEST_COLUMNS
+from alerts.paging import iso, json_row
 from alerts.phases.fanout import DECISIONS
-from alerts.runs.history import iso, run_json
 from alerts.settings.config import Settings
 
 SINCE_HOURS = 24  # how far back a run looks unless told otherwise
@@ -86,7 +86,7 @@ def explain(
     return {
         "event_id": event_id,
         "user_id": user_id,
-        "event": run_json(event),
+        "event": json_row(event),
         "fanout": state,
         "allowlist_active": settings.allowlist is not None,
         "user_in_allowlist": listed,
@@ -143,8 +143,8 @@ def _channel(
             "quota_limit": row["quota_limit"],
             "overflow_to_digest": row["overflow"],
         },
-        "delivery": delivery and run_json(delivery),
-        "digest": digest and run_json(digest),
+        "delivery": delivery and json_row(delivery),
+        "digest": digest and json_row(digest),
     }
     if delivery is not None and today not in ("created", "exists"):
         told["today"] = today  # the rules of now would say otherwise

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alerts.messages.cleaning import cut, utf16_units
+from alerts.cleaning import cut, utf16_units
 from alerts.messages.model import Alert, Rendered, Style
 from alerts.messages.wording import APP, headline_of, region_name, severity_word
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from html import escape
 from zoneinfo import ZoneInfo
 
-from alerts.messages.cleaning import clean_paragraphs, cut, cut_paragraphs, utf16_units
+from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs, utf16_units
 from alerts.messages.model import Alert, Rendered, Style
 from alerts.messages.wording import (
     APP,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from alerts.messages.cleaning import clean_line, cut
+from alerts.cleaning import clean_line, cut
 from alerts.messages.model import Alert
 
 APP = "EnergyRiskIQ"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from alerts.phases import digest, fanout, generate
 from alerts.phases.context import Counts, PhaseContext, Stop
-from alerts.phases.send import sender as send
+from alerts.phases.send import sender
 
 __all__ = ["ALL", "PHASES", "PHASE_CHOICES", "Counts", "Phase", "PhaseContext", "Stop", "chosen"]
 
@@ -35,7 +35,7 @@ PHASES = (
     Phase("a", "generate events", generate.run),
     Phase("b", "fan out", fanout.run),
     Phase("d", "build digests", digest.run),
-    Phase("c", "send", send.run, cancellable=False),
+    Phase("c", "send", sender.run, cancellable=False),
 )
 ALL = "all"
 PHASE_CHOICES = (*sorted(phase.letter for phase in PHASES), ALL)

@@ -16,13 +16,16 @@ from alerts.clock import Clock
 from alerts.redaction import Redactor
 from alerts.settings.config import Settings
 
+# A run that has not ended so long after a signal is stuck in something that nothing can end.
+LAST_RESORT_SECONDS = 4.8
+
 Counts = dict[str, object]
 # What is being done, how much of it is done, and of how much where that is known.
 Progress = Callable[[str, int, int | None], None]
 
 
 def no_progress(name: str, done: int, total: int | None) -> None:
-    """For whom nobody watches."""
+    """Default: progress is not reported."""
 
 
 @dataclass

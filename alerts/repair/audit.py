@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from alerts import db
-from alerts.runs.history import run_json
+from alerts.paging import json_row
 
 ACTIONS = ("retry_failed", "pause", "resume", "prune")
 
@@ -66,5 +66,5 @@ def list_actions(
     return {
         "count": len(page),
         "next_before": page[-1]["id"] if len(rows) > limit else None,
-        "actions": [run_json(row) for row in page],
+        "actions": [json_row(row) for row in page],
     }

@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from alerts import db
+from alerts.paging import iso
 from alerts.phases.send.sender import CHANNELS
 from alerts.redaction import REDACTED
 from alerts.repair import audit
-from alerts.runs.history import iso
 
 ENGINE = "all"
 PAUSABLE = CHANNELS

@@ -15,8 +15,8 @@ from psycopg2 import sql
 
 from alerts import db
 from alerts.locks import lock_number
+from alerts.paging import iso
 from alerts.repair import audit
-from alerts.runs.history import iso
 from alerts.settings.config import Settings, require_database_url
 
 LEAST_DAYS = 8  # health and repair look back 7 days, and product days may begin a day earlier

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from alerts import db
-from alerts.paging import cursor, parse_cursor
+from alerts.paging import cursor, json_row, parse_cursor
 from alerts.runs.record import STALE_SECONDS
 
 TRIGGERS = ("github_actions_schedule", "github_actions_manual", "local")
@@ -75,7 +74,7 @@ def list_runs(
     )
     page, more = rows[:limit], rows[limit:]
     next_before = cursor(page[-1]["started_at"], page[-1]["id"]) if more else None
-    runs = [run_json({k: v for k, v in row.items() if k != "id"}) for row in page]
+    runs = [json_row({k: v for k, v in row.items() if k != "id"}) for row in page]
     return {"count": len(runs), "next_before": next_before, "runs": runs}
 
 
@@ -87,14 +86,4 @@ def get_run(conn: db.Connection, run_id: str) -> dict[str, Any] | None:
     if run is None:
         return None
     items = db.fetch_all(conn, RUN_ITEMS, {"run_id": run_id})
-    return {"run": run_json(run), "items": [run_json(item) for item in items]}
-
-
-def run_json(row: db.Row) -> dict[str, Any]:
-    """A row with its times as ISO 8601 texts with ``+00:00``."""
-    return {name: iso(v) if isinstance(v, datetime) else v for name, v in row.items()}
-
-
-def iso(moment: datetime) -> str:
-    """ISO 8601 in UTC with ``+00:00``."""
-    return moment.astimezone(UTC).isoformat()
+    return {"run": json_row(run), "items": [json_row(item) for item in items]}

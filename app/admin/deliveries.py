@@ -6,12 +6,11 @@ from typing import Any
 
 from alerts.failures import FailureCode
 from alerts.health.report import CHANNELS, STATUSES
-from alerts.lookup import deliveries as browse
+from alerts.lookup import deliveries
 from alerts.lookup.explain import explain
 from alerts.paging import checked_cursor
 from alerts.settings.env import parse_time
-from app.admin.internal import blueprint, business_now, settings
-from app.database import database
+from app.current import business_now, database, settings
 from app.errors import ApiError
 from app.params import Params
 
@@ -19,41 +18,36 @@ LARGEST_ID = 10**12 - 1
 _TIME_TAKES = "an ISO time like 2022-03-08T18:00:00Z"
 
 
-@blueprint.get("/deliveries")
 def list_deliveries() -> dict[str, Any]:
     """A page of deliveries, newest first."""
-    return _page(browse.DELIVERIES)
+    return _page(deliveries.DELIVERIES)
 
 
-@blueprint.get("/digests")
 def list_digests() -> dict[str, Any]:
     """A page of digests, newest first."""
-    return _page(browse.DIGESTS)
+    return _page(deliveries.DIGESTS)
 
 
-@blueprint.get("/deliveries/<int:delivery_id>")
 def get_delivery(delivery_id: int) -> dict[str, Any]:
     """One delivery with its event and its digest."""
     Params()
     with database().transaction() as conn:
-        found = browse.get_delivery(conn, min(delivery_id, LARGEST_ID))
+        found = deliveries.get_delivery(conn, min(delivery_id, LARGEST_ID))
     if found is None:
         raise ApiError(404, "delivery_not_found", "No delivery has this id.")
     return found
 
 
-@blueprint.get("/digests/<int:digest_id>")
 def get_digest(digest_id: int) -> dict[str, Any]:
     """One digest with its items."""
     Params()
     with database().transaction() as conn:
-        found = browse.get_digest(conn, min(digest_id, LARGEST_ID))
+        found = deliveries.get_digest(conn, min(digest_id, LARGEST_ID))
     if found is None:
         raise ApiError(404, "digest_not_found", "No digest has this id.")
     return found
 
 
-@blueprint.get("/explain")
 def explain_decision() -> dict[str, Any]:
     """Why a user did or did not get an event."""
     params = Params("event_id", "user_id")
@@ -68,7 +62,7 @@ def explain_decision() -> dict[str, Any]:
     return found
 
 
-def _page(listing: browse.Listing) -> dict[str, Any]:
+def _page(listing: deliveries.Listing) -> dict[str, Any]:
     names = (*listing.indexed, *listing.others)
     params = Params("limit", "since", "before", *names)
     choices: dict[str, tuple[str, ...]] = {
@@ -88,4 +82,6 @@ def _page(listing: browse.Listing) -> dict[str, Any]:
     before = params.parsed("before", None, checked_cursor, "a next_before of an earlier answer")
     limit = params.integer("limit", 50, 1, 200)
     with database().transaction() as conn:
-        return browse.list_rows(conn, listing, limit=limit, since=since, before=before, **filters)
+        return deliveries.list_rows(
+            conn, listing, limit=limit, since=since, before=before, **filters
+        )

@@ -9,13 +9,11 @@ from flask import g
 from alerts.failures import FailureCode
 from alerts.redaction import redactor_for
 from alerts.repair import audit, pauses, requeue
-from app.admin.internal import blueprint, business_now, settings
-from app.database import database
+from app.current import business_now, database, settings
 from app.errors import ApiError
 from app.params import Params
 
 
-@blueprint.post("/retry_failed")
 def retry_failed() -> dict[str, Any]:
     """Put failed rows back into the queue."""
     params = Params("kind", "since_hours", "dry_run", "limit", "include", "failure_code", "channel")
@@ -43,7 +41,6 @@ def retry_failed() -> dict[str, Any]:
 _INCLUDE_TAKES = f"a comma list of {', '.join(requeue.INCLUDES)}"
 
 
-@blueprint.get("/actions")
 def list_actions() -> dict[str, Any]:
     """The audit of admin writes, newest first."""
     params = Params("limit", "before", "action")
@@ -54,7 +51,6 @@ def list_actions() -> dict[str, Any]:
         return audit.list_actions(conn, limit=limit, before=before, action=action)
 
 
-@blueprint.post("/pause")
 def pause() -> dict[str, Any]:
     """Stop the engine, or one channel."""
     params = Params("channel", "reason")
@@ -66,7 +62,6 @@ def pause() -> dict[str, Any]:
         return pauses.pause(conn, channel, reason, **_writer())
 
 
-@blueprint.post("/resume")
 def resume() -> dict[str, Any]:
     """Let it go on."""
     params = Params("channel", "reason")

@@ -7,11 +7,10 @@ import time
 from typing import Any
 from unittest.mock import patch
 
-from place import connect, database, seconds
-from world import ROUNDS, Instant, Row, add_event, run_phase, world
-
 from alerts import engine
 from alerts.engine_observability import HEARTBEAT_SECONDS, open_connection
+from scripts.bench.place import connect, database, seconds
+from scripts.bench.world import ROUNDS, Instant, Row, add_event, run_phase, world
 from tests.support.pg_proxy import PgProxy
 
 ROUND_TRIP_SECONDS = 0.1

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import psycopg2
+
+from alerts import migrations
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-import psycopg2  # noqa: E402
-
-from alerts import migrations  # noqa: E402
 
 
 @contextmanager
@@ -58,6 +56,6 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def _embedded_server() -> str:
-    from devdb import ensure_server
+    from scripts.dev.database import ensure_server
 
     return ensure_server("dev").url()

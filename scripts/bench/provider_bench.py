@@ -14,10 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import urllib3
-from place import database, free_port, seconds
-from world import QUEUE, ROUNDS, Row, add_event, compared, run_phase, world
 
 from alerts.channels.base import Message
+from scripts.bench.place import ROOT, database, free_port, seconds
+from scripts.bench.world import QUEUE, ROUNDS, Row, add_event, compared, run_phase, world
 
 WORKERS = 8
 SLOW_SECONDS, SLOW_WORKERS = 0.2, 32
@@ -62,7 +62,9 @@ def provider(size: float) -> Row:
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     # In a process of its own, or both would share one interpreter.
-    server = subprocess.Popen([sys.executable, __file__, str(port)])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "scripts.bench.provider_bench", str(port)], cwd=ROOT
+    )
     try:
         pool = urllib3.PoolManager(maxsize=WORKERS)
         pool.request("POST", base, body=b"{}", retries=urllib3.Retry(connect=8, backoff_factor=0.2))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import psycopg2
-from place import database, seconds
-from world import QUEUE, ROUNDS, Instant, Row, add_event, compared, run_phase, world
+
+from scripts.bench.place import database, seconds
+from scripts.bench.world import QUEUE, ROUNDS, Instant, Row, add_event, compared, run_phase, world
 
 BARE_FANOUT = """
 INSERT INTO user_alert_deliveries

@@ -11,15 +11,18 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import place  # noqa: F401  (first: it makes the project's packages importable)
-from engine_bench import idle, recording
-from provider_bench import outbox, provider, slow_provider
-from queue_bench import digests, fanout, sending, trigger_cost
-from web_bench import health, runs
-from world import Row
+# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from scripts.bench.engine_bench import idle, recording
+from scripts.bench.provider_bench import outbox, provider, slow_provider
+from scripts.bench.queue_bench import digests, fanout, sending, trigger_cost
+from scripts.bench.web_bench import health, runs
+from scripts.bench.world import Row
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEAD = (

@@ -14,8 +14,9 @@ from contextlib import closing, contextmanager
 
 import psycopg2
 import urllib3
-from place import ROOT, connect, database, free_port, seconds
-from world import USERS, Row
+
+from scripts.bench.place import ROOT, connect, database, free_port, seconds
+from scripts.bench.world import USERS, Row
 
 TOKEN = "benchmark"  # noqa: S105
 REQUESTS = 300

@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 import psycopg2
-from place import connect
 
 from alerts.channels.base import Channel, Message
 from alerts.engine import Hooks, RunRequest, run_engine
 from alerts.settings.config import Settings
+from scripts.bench.place import connect
 
 Row = dict[str, Any]
 ROUNDS = 3

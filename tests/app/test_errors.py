@@ -18,8 +18,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.logs import RedactingHandler
 from app import public
-from app.admin import deliveries as browse
-from app.admin import internal, repair
+from app.admin import deliveries, health, repair, runs
 from tests.support.web import (
     ADMIN,
     ADMIN_ROUTES,
@@ -153,16 +152,16 @@ def test_a_database_that_comes_back_is_used_again(
 def test_a_connection_lost_in_the_middle_of_a_request_is_503_and_the_next_one_works(
     client: FlaskClient, conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ask = internal.get_health
+    ask = health.get_health
 
     def lose_connection(own: Connection, *args: object) -> object:
         end_connections(conn)
         return ask(own, *args)
 
-    monkeypatch.setattr(internal, "get_health", lose_connection)
+    monkeypatch.setattr(health, "get_health", lose_connection)
     lost = client.get(f"{PREFIX}/health", headers=ADMIN)
     assert error_of(lost) == (503, "database_unavailable")
-    monkeypatch.setattr(internal, "get_health", ask)
+    monkeypatch.setattr(health, "get_health", ask)
     assert client.get(f"{PREFIX}/health", headers=ADMIN).status_code == 200
 
 
@@ -222,13 +221,13 @@ def test_a_failure_tells_no_text_of_its_own(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(internal.history, "list_runs", fail)
-    monkeypatch.setattr(internal.history, "get_run", fail)
-    monkeypatch.setattr(internal, "get_health", fail)
+    monkeypatch.setattr(runs.history, "list_runs", fail)
+    monkeypatch.setattr(runs.history, "get_run", fail)
+    monkeypatch.setattr(health, "get_health", fail)
     monkeypatch.setattr(repair.requeue, "retry_failed", fail)
     for name in ("list_rows", "get_delivery", "get_digest"):
-        monkeypatch.setattr(browse.browse, name, fail)
-    monkeypatch.setattr(browse, "explain", fail)
+        monkeypatch.setattr(deliveries.deliveries, name, fail)
+    monkeypatch.setattr(deliveries, "explain", fail)
     monkeypatch.setattr(repair.audit, "list_actions", fail)
     monkeypatch.setattr(repair.pauses, "pause", fail)
     monkeypatch.setattr(repair.pauses, "resume", fail)
@@ -246,7 +245,7 @@ def test_the_log_of_a_failure_has_its_kind_and_no_address(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("cannot write to user@example.com")
 
-    monkeypatch.setattr(internal, "get_health", fail)
+    monkeypatch.setattr(health, "get_health", fail)
     (handler,) = [h for h in logging.getLogger().handlers if isinstance(h, RedactingHandler)]
     lines: list[str] = []
     monkeypatch.setattr(handler, "emit", lambda record: lines.append(handler.format(record)))

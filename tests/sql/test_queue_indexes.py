@@ -10,8 +10,8 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from alerts.health.queue import read_queue
 from alerts.health import report as health
+from alerts.health.queue import read_queue
 from alerts.phases.send import claims
 from tests.support.world import NOW, add_alert, query, run, value
 

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
-from devdb import Cluster
-from devdb_place import DevDbError
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
+from scripts.dev.database import Cluster
+from scripts.dev.place import DevDbError
 from tests.support import CHECKOUT
 
 CLUSTER = "test"

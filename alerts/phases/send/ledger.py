@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from alerts.failures import DeliveryError, FailureCode
 from alerts.phases.context import Counts, PhaseContext
+from alerts.phases.send import claims
 from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
 from alerts.phases.send.retry import RetryPolicy, after_failure
-from alerts.phases.send import claims
 
 # Claimed is the sum of these.
 OUTCOME_COUNTS = (

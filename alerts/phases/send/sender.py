@@ -11,12 +11,12 @@ from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFaile
 from alerts.locks import LockLost
 from alerts.messages import Style
 from alerts.phases.context import Counts, PhaseContext
+from alerts.phases.send import claims
 from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
 from alerts.phases.send.content import Contents
 from alerts.phases.send.dispatch import Dispatcher, Job, Result
 from alerts.phases.send.ledger import Ledger, released
 from alerts.phases.send.pacing import Pace
-from alerts.phases.send import claims
 
 CHANNELS = ("email", "telegram", "sms")
 RESCUE_BATCH = 1000

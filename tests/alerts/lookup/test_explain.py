@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from psycopg2.extensions import connection as Connection
-from tests.alerts.phases.test_fanout_model import World, build, worlds
 
 from alerts import db
 from alerts.lookup.explain import explain
 from alerts.phases.fanout import SKIP_REASONS
+from tests.alerts.phases.test_fanout_model import World, build, worlds
 from tests.support.phases import allow_null, counts
 from tests.support.world import (
     NOW,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from alerts.cleaning import clean_line, cut, utf16_units
 from alerts.messages import Alert, Rendered, Style, render_alert, render_digest
-from alerts.messages.cleaning import clean_line, cut, utf16_units
 from alerts.messages.sms import is_gsm, septets
 from tests.support.messages import ALERT, CHANNELS, NO_LINK, STYLE, WINDOW, Page, telegram_text
 

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from alerts.cleaning import utf16_units
 from alerts.messages import render_alert, render_digest
-from alerts.messages.cleaning import utf16_units
 from alerts.messages.sms import is_gsm, septets
 from tests.support.messages import ALERT, NO_LINK, STYLE, WINDOW, Page, telegram_text
 

@@ -12,7 +12,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
-from alerts.phases.send import sender as send
+from alerts.phases.send import sender
 from tests.support.queue_world import add_digest, delivery, queue_instants, row_of, statuses
 from tests.support.world import (
     NOW,
@@ -137,7 +137,7 @@ def test_live_claims_of_another_run_are_left_alone(
 def test_rescue_goes_on_past_one_batch(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send, "RESCUE_BATCH", 10)
+    monkeypatch.setattr(sender, "RESCUE_BATCH", 10)
     queue_instants(conn, 35)
     db.execute(
         conn,
@@ -151,7 +151,7 @@ def test_rescue_goes_on_past_one_batch(
 def test_rescue_stops_when_the_lock_is_lost(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(send, "RESCUE_BATCH", 10)
+    monkeypatch.setattr(sender, "RESCUE_BATCH", 10)
     queue_instants(conn, 35)
     db.execute(
         conn,

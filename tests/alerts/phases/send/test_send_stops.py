@@ -164,9 +164,9 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_claim();
 def test_claims_are_renewed_while_a_run_lives(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from alerts.phases.send import sender as send
+    from alerts.phases.send import sender
 
-    monkeypatch.setattr(send, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(sender, "RENEW_SECONDS", 0.1)
     (row,) = queue_instants(conn, 1)
     done = threading.Event()
     channel = RememberingChannel(lambda message: str(done.wait(30)))

@@ -8,16 +8,15 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import load_sample
 import psycopg2
 import pytest
-import sample_files
-import sample_tables
-from load_sample import SampleRefused
 from psycopg2.extensions import connection as Connection
-from sample_users import PLANS, SampleUser, sample_users
 
-SCRIPT = Path(load_sample.__file__)
+from scripts.sample import files, load, tables
+from scripts.sample.load import SampleRefused
+from scripts.sample.users import PLANS, SampleUser, sample_users
+
+SCRIPT = Path(load.__file__)
 TABLES = (
     *("users", "user_plans", "user_alert_prefs", "user_channel_prefs"),
     *("events", "risk_events", "asset_risk", "risk_indices"),
@@ -27,14 +26,14 @@ TABLES = (
 @pytest.fixture
 def few_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the scores of 2022, so that loading costs next to nothing."""
-    assets, regions = sample_files.asset_scores(), sample_files.region_scores()
+    assets, regions = files.asset_scores(), files.region_scores()
     monkeypatch.setattr(
-        sample_files,
+        files,
         "asset_scores",
         lambda: {k: [s for s in v if s.day.year == 2022] for k, v in assets.items()},
     )
     monkeypatch.setattr(
-        sample_files,
+        files,
         "region_scores",
         lambda: {k: [s for s in v if s.day.year == 2022] for k, v in regions.items()},
     )
@@ -84,26 +83,26 @@ def test_the_whole_history_is_loaded_and_a_second_time_adds_nothing(
 def test_what_a_loaded_database_has_is_told_without_working_out_the_scores(
     conn: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
 
     def too_late() -> None:
         raise AssertionError("the scores were worked out again")
 
-    monkeypatch.setattr(sample_files, "asset_scores", too_late)
-    monkeypatch.setattr(sample_files, "region_scores", too_late)
-    assert set(load_sample.load_sample(conn).values()) == {0}
+    monkeypatch.setattr(files, "asset_scores", too_late)
+    monkeypatch.setattr(files, "region_scores", too_late)
+    assert set(load.load_sample(conn).values()) == {0}
 
 
 @pytest.mark.usefixtures("few_scores")
 def test_rows_that_were_lost_are_put_back_and_others_left_alone(conn: Connection) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
     with conn.cursor() as cursor:
         cursor.execute("DELETE FROM asset_risk WHERE calculated_at < '2022-02-01'")
         lost = cursor.rowcount
         cursor.execute("DELETE FROM events WHERE region = 'Europe'")
         lost_events = cursor.rowcount
         cursor.execute("UPDATE users SET telegram_chat_id = '42' WHERE email LIKE 'free01@%'")
-    assert load_sample.load_sample(conn) == {
+    assert load.load_sample(conn) == {
         "users": 0,
         "events": lost_events,
         "risk_events": lost_events,
@@ -115,7 +114,7 @@ def test_rows_that_were_lost_are_put_back_and_others_left_alone(conn: Connection
 
 @pytest.mark.usefixtures("few_scores")
 def test_rows_carry_the_documented_times_and_scores(conn: Connection) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
     query = (
         "SELECT string_agg(concat_ws(' ', risk_score, direction, window_days), ', ') "
         "FROM asset_risk WHERE asset = 'oil' AND region = 'Global' "
@@ -135,7 +134,7 @@ def test_rows_carry_the_documented_times_and_scores(conn: Connection) -> None:
 
 @pytest.mark.usefixtures("few_scores")
 def test_users_are_numbered_in_their_order_with_all_their_rows(conn: Connection) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
     users = sample_users()
     with conn.cursor() as cursor:
         cursor.execute(
@@ -175,7 +174,7 @@ def test_a_database_with_other_users_is_refused_and_not_touched(
     assert address not in done.stderr
     assert fingerprints(conn) == before
     with pytest.raises(SampleRefused):
-        load_sample.load_sample(conn)
+        load.load_sample(conn)
 
 
 @pytest.mark.usefixtures("few_scores")
@@ -186,9 +185,9 @@ def test_a_failure_half_way_leaves_nothing_behind(
         raise RuntimeError("half way")
 
     before = fingerprints(conn)
-    monkeypatch.setattr(sample_tables, "LOADERS", (*sample_tables.LOADERS[:4], ("last", fail)))
+    monkeypatch.setattr(tables, "LOADERS", (*tables.LOADERS[:4], ("last", fail)))
     with pytest.raises(RuntimeError):
-        load_sample.load_sample(conn)
+        load.load_sample(conn)
     assert fingerprints(conn) == before
 
 

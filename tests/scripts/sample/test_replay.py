@@ -13,14 +13,14 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import load_sample
 import psycopg2
 import pytest
-import replay
 from psycopg2.extensions import connection as Connection
 
+from scripts.sample import load, replay
+
 SCRIPT = Path(replay.__file__)
-EXPECTED = Path(__file__).parent / "expected"
+EXPECTED = Path(__file__).parents[1] / "expected"
 ENGINE_TABLES = (
     *("alert_events", "user_alert_deliveries"),
     *("user_alert_digests", "user_alert_digest_items"),
@@ -72,7 +72,7 @@ def run_script(*arguments: str, **environ: str) -> subprocess.CompletedProcess[s
 def test_the_weeks_of_the_invasion_come_out_as_stored_and_only_once(
     database_url: str, conn: Connection, tmp_path: Path
 ) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
     assert replay_lines(database_url, tmp_path, INVASION) == expected_lines(INVASION)
     rows, files = engine_rows(conn), sorted(tmp_path.rglob("*"))
     again = replay_lines(database_url, tmp_path, INVASION)
@@ -85,14 +85,14 @@ def test_the_weeks_of_the_invasion_come_out_as_stored_and_only_once(
 def test_the_spring_of_2026_comes_out_as_stored(
     database_url: str, conn: Connection, tmp_path: Path
 ) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
     assert replay_lines(database_url, tmp_path, SPRING_2026) == expected_lines(SPRING_2026)
 
 
 def test_every_plan_gets_what_it_is_entitled_to(
     database_url: str, conn: Connection, tmp_path: Path
 ) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
     replay_lines(database_url, tmp_path, (date(2022, 2, 22), date(2022, 3, 2)))
     with conn.cursor() as cursor:
         cursor.execute(
@@ -147,7 +147,7 @@ def test_a_caller_set_up_for_production_changes_nothing_and_sends_nothing(
 
 
 def test_a_run_that_fails_ends_the_replay(database_url: str, conn: Connection) -> None:
-    load_sample.load_sample(conn)
+    load.load_sample(conn)
     with conn.cursor() as cursor:
         cursor.execute("ALTER TABLE alert_events RENAME TO lost")
     done = run_script("--from", "2022-02-24", "--to", "2022-02-25", DATABASE_URL=database_url)

@@ -11,20 +11,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple
 from typing import Any
 
-import sample_files
-import sample_users
 from psycopg2.extras import execute_values
-from sample_scores import trends
 
 from alerts import db
+from scripts.sample import files, users
+from scripts.sample.scores import trends
 
 WINDOW_DAYS = 7
 
 
 def _load_users(conn: db.Connection) -> int:
     """All users with their rows, or none where they are already: what was edited stays."""
-    users = sample_users.sample_users()
-    emails = [user.email for user in users if user.email]
+    people = users.sample_users()
+    emails = [user.email for user in people if user.email]
     if db.fetch_all(conn, "SELECT FROM users WHERE email = ANY (%s) LIMIT 1", (emails,)):
         return 0
     with conn.cursor() as cursor:
@@ -32,12 +31,12 @@ def _load_users(conn: db.Connection) -> int:
             cursor,
             "INSERT INTO users (email, email_verified, telegram_chat_id, phone_number) "
             "VALUES %s RETURNING id",
-            [(u.email, u.email_verified, u.telegram_chat_id, u.phone_number) for u in users],
-            page_size=len(users),
+            [(u.email, u.email_verified, u.telegram_chat_id, u.phone_number) for u in people],
+            page_size=len(people),
             fetch=True,
         )
     # Ids are drawn in the order of the rows.
-    numbered = list(zip((row[0] for row in ids), users, strict=True))
+    numbered = list(zip((row[0] for row in ids), people, strict=True))
     _insert(
         conn,
         "INSERT INTO user_plans (user_id, plan) VALUES %s",
@@ -61,19 +60,19 @@ def _load_events(conn: db.Connection) -> int:
     rows = db.fetch_all(
         conn,
         "SELECT source_url FROM events WHERE source_url = ANY (%s)",
-        ([event.source_url for event in sample_files.read_events()],),
+        ([event.source_url for event in files.read_events()],),
     )
     known = {row["source_url"] for row in rows}
     return _insert(
         conn,
         "INSERT INTO events (title, source_name, source_url, category, region, severity_score, "
         "event_time, inserted_at) VALUES %s",
-        [astuple(event) for event in sample_files.read_events() if event.source_url not in known],
+        [astuple(event) for event in files.read_events() if event.source_url not in known],
     )
 
 
 def _load_risk_events(conn: db.Connection) -> int:
-    events = sample_files.read_events()
+    events = files.read_events()
     return db.execute(
         conn,
         """
@@ -88,7 +87,7 @@ def _load_risk_events(conn: db.Connection) -> int:
         ORDER BY id
         """,
         {
-            "confidence": sample_files.AI_CONFIDENCE,
+            "confidence": files.AI_CONFIDENCE,
             "urls": [event.source_url for event in events],
             "scores": [event.weighted_score for event in events],
         },
@@ -105,11 +104,11 @@ def _load_asset_risk(conn: db.Connection) -> int:
         (WINDOW_DAYS,),
     )
     totals = {(row["asset"], row["region"]): (row["scores"], row["total"]) for row in known}
-    if totals == sample_files.ASSET_TOTALS:
+    if totals == files.ASSET_TOTALS:
         return 0
     rows = (
-        (asset, region, WINDOW_DAYS, score.value, score.direction, sample_files.published_at(score))
-        for (asset, region), scores in sample_files.asset_scores().items()
+        (asset, region, WINDOW_DAYS, score.value, score.direction, files.published_at(score))
+        for (asset, region), scores in files.asset_scores().items()
         for score in scores
     )
     _stage(
@@ -147,13 +146,11 @@ def _load_risk_indices(conn: db.Connection) -> int:
         """,
         (WINDOW_DAYS,),
     )
-    if {
-        row["region"]: (row["scores"], row["total"]) for row in known
-    } == sample_files.REGION_TOTALS:
+    if {row["region"]: (row["scores"], row["total"]) for row in known} == files.REGION_TOTALS:
         return 0
     rows = (
-        (region, WINDOW_DAYS, score.value, trend, sample_files.published_at(score))
-        for region, scores in sample_files.region_scores().items()
+        (region, WINDOW_DAYS, score.value, trend, files.published_at(score))
+        for region, scores in files.region_scores().items()
         for score, trend in zip(scores, trends(scores), strict=True)
     )
     _stage(

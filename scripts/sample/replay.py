@@ -13,11 +13,9 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 # Run by path from any folder: the packages are found next to scripts/, nowhere else.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psycopg2
-from devdb import DATABASE, DevDbError, create_database, ensure_server
-from load_sample import SampleRefused, load_sample
 
 from alerts import db, migrations
 from alerts.engine import Hooks, RunReport, RunRequest, run_engine
@@ -25,8 +23,10 @@ from alerts.logs import setup_logging
 from alerts.migrations import MigrationError
 from alerts.redaction import redactor_for
 from alerts.settings.config import ConfigError, Settings
+from scripts.dev.database import DATABASE, DevDbError, create_database, ensure_server
+from scripts.sample.load import SampleRefused, load_sample
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
 DESCRIPTION = """\
 Runs the whole engine at 06:00 and 18:00 UTC of each day, both days included, over the sample of
 scripts/sample: real prices, real events, invented users. Messages are written as files to the

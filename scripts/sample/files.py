@@ -10,9 +10,9 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 
-from sample_scores import Prices, Score, blend, move_scores
+from scripts.sample.scores import Prices, Score, blend, move_scores
 
-SAMPLE_DIR = Path(__file__).resolve().parent / "sample"
+SAMPLE_DIR = Path(__file__).resolve().parent
 
 # When a day's scores are published: after Brent and WTI have settled and the VIX has closed
 # (20:15 UTC in summer, 21:15 in winter), and on the same day in UTC as in European zones.

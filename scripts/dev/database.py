@@ -5,7 +5,7 @@ code. Each cluster listens on 127.0.0.1 alone, on a free port, and asks for a ra
 (other users of the machine can reach the port). There is no Unix socket: its path would have
 to fit into 107 bytes, and delaying proxies and poolers need TCP anyway.
 
-    from devdb import ensure_server
+    from scripts.dev.database import ensure_server
     url = ensure_server("dev").url("energyriskiq")
 
 Clusters: `dev` keeps its data; `test` is made anew at every start and never waits for a disk.
@@ -26,11 +26,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg2
-from devdb_place import DevDbError, Place, find_place, known_place
-from devdb_server import ServerInfo, check_owner, create, end, live_pid, running, start
 from psycopg2 import sql
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from scripts.dev.place import DevDbError, Place, find_place, known_place
+from scripts.dev.server import ServerInfo, check_owner, create, end, live_pid, running, start
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 DATABASE = "energyriskiq"
 MEMORY = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED = 2 * 1024**3

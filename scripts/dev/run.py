@@ -19,9 +19,10 @@ from pathlib import Path
 from types import FrameType
 
 import psycopg2
-from devdb import CHECKOUT, DATABASE, create_database, ensure_server, stop_server
-from devdb_place import DevDbError
 from psycopg2 import sql
+
+from scripts.dev.database import CHECKOUT, DATABASE, create_database, ensure_server, stop_server
+from scripts.dev.place import DevDbError
 
 DESCRIPTION = """\
 Makes the product work on this machine: an embedded PostgreSQL (or the database that DATABASE_URL
@@ -166,14 +167,14 @@ def _one_at_a_time() -> Iterator[None]:
 def _prepare(environment: dict[str, str]) -> None:
     OUTBOX.mkdir(parents=True, exist_ok=True)
     _script(environment, "migrate.py")
-    _script(environment, "load_sample.py")
+    _script(environment, "sample/load.py")
     with contextlib.closing(psycopg2.connect(environment["DATABASE_URL"])) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             if _comment(cursor) == REPLAYED:
                 return
             say(f"Running the engine over {REPLAY_FROM} to {REPLAY_TO} (once) ...")
-            _script(environment, "replay.py", "--from", REPLAY_FROM, "--to", REPLAY_TO)
+            _script(environment, "sample/replay.py", "--from", REPLAY_FROM, "--to", REPLAY_TO)
             _remember_replay(cursor)
 
 

@@ -8,10 +8,11 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-import sample_files
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_scores import FEWEST_MOVES, MOVE_DAYS, Score, blend, move_scores, trends
+
+from scripts.sample import files
+from scripts.sample.scores import FEWEST_MOVES, MOVE_DAYS, Score, blend, move_scores, trends
 
 FIRST = FEWEST_MOVES + MOVE_DAYS  # the index of the first price that can be ranked
 OIL_REGIONS = ["Europe", "North America", "Global"]
@@ -46,19 +47,19 @@ def score_on(scores: Sequence[Score], day: str) -> Score:
 def test_oil_is_at_least_90_on_days_that_made_history(
     region: str, day: str, direction: str
 ) -> None:
-    score = score_on(sample_files.asset_scores()["oil", region], day)
+    score = score_on(files.asset_scores()["oil", region], day)
     assert score.value >= 90
     assert score.direction == direction
 
 
-@pytest.mark.parametrize("key", list(sample_files.ASSET_SHARES))
+@pytest.mark.parametrize("key", list(files.ASSET_SHARES))
 def test_no_asset_reaches_70_on_more_than_12_percent_of_days(key: tuple[str, str]) -> None:
-    assert share_from_70(sample_files.asset_scores()[key]) <= 0.12
+    assert share_from_70(files.asset_scores()[key]) <= 0.12
 
 
-@pytest.mark.parametrize("region", list(sample_files.REGION_SHARES))
+@pytest.mark.parametrize("region", list(files.REGION_SHARES))
 def test_no_region_reaches_70_on_more_than_12_percent_of_days(region: str) -> None:
-    assert share_from_70(sample_files.region_scores()[region]) <= 0.12
+    assert share_from_70(files.region_scores()[region]) <= 0.12
 
 
 def share_from_70(scores: Sequence[Score]) -> float:
@@ -69,34 +70,32 @@ def test_stored_totals_are_those_of_the_scores() -> None:
     def totals(scores: Sequence[Score]) -> tuple[int, Decimal]:
         return len(scores), sum((Decimal(str(score.value)) for score in scores), Decimal())
 
-    assets, regions = sample_files.asset_scores(), sample_files.region_scores()
-    assert {key: totals(scores) for key, scores in assets.items()} == sample_files.ASSET_TOTALS
-    assert {key: totals(scores) for key, scores in regions.items()} == sample_files.REGION_TOTALS
+    assets, regions = files.asset_scores(), files.region_scores()
+    assert {key: totals(scores) for key, scores in assets.items()} == files.ASSET_TOTALS
+    assert {key: totals(scores) for key, scores in regions.items()} == files.REGION_TOTALS
 
 
 def test_the_negative_price_is_the_largest_move_of_five_years() -> None:
-    wti = sample_files.series_scores()["wti"]
+    wti = files.series_scores()["wti"]
     assert score_on(wti, "2020-04-20") == Score(date(2020, 4, 20), 100.0, "down")
 
 
 def test_the_rebound_from_the_negative_price_does_not_set_the_scale_for_years() -> None:
     # Relative to -36.98 or to 11.57 the moves of that spring would be several hundred percent,
     # and those of March 2022 small beside them.
-    wti = sample_files.series_scores()["wti"]
+    wti = files.series_scores()["wti"]
     assert min(score_on(wti, f"2022-03-0{day}").value for day in (2, 3, 4, 7, 8)) >= 80
 
 
 def test_a_day_without_a_price_is_left_out() -> None:
-    henry_hub = dict(sample_files.read_prices()["henry_hub"])
+    henry_hub = dict(files.read_prices()["henry_hub"])
     assert date(2018, 1, 4) in henry_hub
     assert date(2018, 1, 5) not in henry_hub
-    assert all(
-        day.weekday() < 5 for prices in sample_files.read_prices().values() for day, _ in prices
-    )
+    assert all(day.weekday() < 5 for prices in files.read_prices().values() for day, _ in prices)
 
 
 def test_series_ascend_and_begin_when_they_began() -> None:
-    prices = sample_files.read_prices()
+    prices = files.read_prices()
     assert {name: series[0][0].year for name, series in prices.items()} == {
         "brent": 1987,
         "wti": 1986,
@@ -110,19 +109,19 @@ def test_series_ascend_and_begin_when_they_began() -> None:
 
 def test_a_move_across_a_hole_in_the_series_is_not_scored() -> None:
     # Henry Hub did not trade from 23 September to 6 October 2005.
-    scored = {score.day for score in sample_files.series_scores()["henry_hub"]}
+    scored = {score.day for score in files.series_scores()["henry_hub"]}
     assert date(2005, 9, 22) in scored
     assert not scored & {date(2005, 10, day) for day in (7, 10, 11, 12)}
     assert date(2005, 10, 14) in scored
 
 
 def test_holidays_do_not_silence_a_series() -> None:
-    scored = {score.day for score in sample_files.series_scores()["brent"]}
+    scored = {score.day for score in files.series_scores()["brent"]}
     assert {date(2018, 12, 27), date(2018, 12, 28), date(2019, 1, 2)} <= scored
 
 
 def test_the_file_is_the_same_bytes_whenever_it_is_made() -> None:
-    header = (sample_files.SAMPLE_DIR / "prices.csv.gz").read_bytes()[:10]
+    header = (files.SAMPLE_DIR / "prices.csv.gz").read_bytes()[:10]
     assert header[4:8] == bytes(4)  # no time of making
     assert header[3] == 0  # and no file name
 
@@ -141,8 +140,8 @@ def test_the_future_changes_no_score(seed: int, cut: int, future: list[float]) -
 @pytest.mark.parametrize("name", ["brent", "wti", "henry_hub", "vix"])
 def test_the_future_changes_no_score_of_the_real_series(name: str) -> None:
     until = date(2022, 3, 8)
-    prices = [(day, price) for day, price in sample_files.read_prices()[name] if day <= until]
-    known = [score for score in sample_files.series_scores()[name] if score.day <= until]
+    prices = [(day, price) for day, price in files.read_prices()[name] if day <= until]
+    known = [score for score in files.series_scores()[name] if score.day <= until]
     assert move_scores(prices) == known
 
 
@@ -217,7 +216,7 @@ def test_a_blend_is_the_weighted_mean_of_the_days_all_have() -> None:
 
 
 def test_shares_of_every_published_score_add_up_to_one() -> None:
-    for shares in [*sample_files.ASSET_SHARES.values(), *sample_files.REGION_SHARES.values()]:
+    for shares in [*files.ASSET_SHARES.values(), *files.REGION_SHARES.values()]:
         assert sum(shares.values()) == pytest.approx(1)
 
 
@@ -231,4 +230,4 @@ def test_a_trend_is_a_change_of_five_points() -> None:
 
 def test_a_score_is_published_after_the_close_of_its_own_day() -> None:
     score = Score(date(2022, 3, 8), 91.99, "up")
-    assert sample_files.published_at(score) == datetime(2022, 3, 8, 21, 30, tzinfo=UTC)
+    assert files.published_at(score) == datetime(2022, 3, 8, 21, 30, tzinfo=UTC)

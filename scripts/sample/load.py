@@ -9,14 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 # Run by path from any folder: the packages are found next to scripts/, nowhere else.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psycopg2
-import sample_tables
-import sample_users
 
 from alerts import db
 from alerts.settings.env import EnvReader
+from scripts.sample import tables, users
 
 DESCRIPTION = """\
 Loads the sample of scripts/sample (prices since 1986, events, some sixty users) into the input
@@ -45,7 +44,7 @@ def load_sample(conn: db.Connection, report: Report = lambda line: None) -> dict
     with db.transaction(conn):
         db.execute(conn, "SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
         _refuse_other_users(conn)
-        for name, load in sample_tables.LOADERS:
+        for name, load in tables.LOADERS:
             added[name] = load(conn)
             report(f"sample: {name}: {added[name]} added")
         if any(added.values()):
@@ -67,7 +66,7 @@ def _refuse_other_users(conn: db.Connection) -> None:
                 OR coalesce(phone_number NOT LIKE %(phone)s, FALSE)
         END
         """,
-        {"chat": f"{sample_users.TELEGRAM_PREFIX}__", "phone": f"{sample_users.PHONE_PREFIX}__"},
+        {"chat": f"{users.TELEGRAM_PREFIX}__", "phone": f"{users.PHONE_PREFIX}__"},
     )
     others = row["others"] if row else 0
     if others:
@@ -81,7 +80,7 @@ def _refuse_other_users(conn: db.Connection) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     argparse.ArgumentParser(
-        prog="load_sample.py",
+        prog="load.py",
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)

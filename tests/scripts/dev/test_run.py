@@ -15,27 +15,29 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-import dev_run
 import pytest
 from psycopg2.extensions import connection as Connection
 
-SCRIPTS = Path(dev_run.__file__).parent
+from scripts.dev import run
+from tests.support import CHECKOUT
+
+SCRIPTS = CHECKOUT / "scripts"
 # The whole program with another state folder.
 PROGRAM = """
 import sys
 from pathlib import Path
-import dev_run
-dev_run.STATE = Path(sys.argv.pop(1))
-dev_run.OUTBOX = dev_run.STATE / "outbox"
-sys.exit(dev_run.main())
+from scripts.dev import run
+run.STATE = Path(sys.argv.pop(1))
+run.OUTBOX = run.STATE / "outbox"
+sys.exit(run.main())
 """
 
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A state folder of the test's own; the checkout's holds the developer's."""
-    monkeypatch.setattr(dev_run, "STATE", tmp_path)
-    monkeypatch.setattr(dev_run, "OUTBOX", tmp_path / "outbox")
+    monkeypatch.setattr(run, "STATE", tmp_path)
+    monkeypatch.setattr(run, "OUTBOX", tmp_path / "outbox")
     return tmp_path
 
 
@@ -54,7 +56,7 @@ def test_a_taken_port_is_said_before_anything_is_begun(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("PORT", str(taken_port))
-    assert dev_run.main([]) == 1
+    assert run.main([]) == 1
     assert f"port {taken_port} of 127.0.0.1 cannot be had" in capsys.readouterr().err
     assert list(state.iterdir()) == []
 
@@ -64,7 +66,7 @@ def test_a_port_that_is_none_is_refused_by_name(
     port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PORT", port)
-    assert dev_run.main(["--once"]) == 1
+    assert run.main(["--once"]) == 1
     assert f"PORT is {port!r}" in capsys.readouterr().err
 
 
@@ -77,7 +79,7 @@ def test_credentials_of_the_caller_do_not_reach_the_engine(
 ) -> None:
     monkeypatch.setenv(name, "the caller's own")
     monkeypatch.setenv("EMAIL_PROVIDER", "brevo")
-    environment = dev_run._environment("postgresql://127.0.0.1/sample", 5000)
+    environment = run._environment("postgresql://127.0.0.1/sample", 5000)
     assert name not in environment
     assert environment["EMAIL_PROVIDER"] == "outbox"
 
@@ -86,24 +88,24 @@ def test_the_admin_token_is_made_once_and_private(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("INTERNAL_RUNNER_TOKEN", "the caller's own")
-    token = dev_run._environment("postgresql://127.0.0.1/sample", 5000)["INTERNAL_RUNNER_TOKEN"]
-    assert token == dev_run._admin_token() != "the caller's own"
+    token = run._environment("postgresql://127.0.0.1/sample", 5000)["INTERNAL_RUNNER_TOKEN"]
+    assert token == run._admin_token() != "the caller's own"
     assert len(token) >= 32
     assert stat.S_IMODE((state / "admin_token").stat().st_mode) == 0o600
 
 
 def test_the_replay_is_remembered_in_the_database(conn: Connection) -> None:
     with conn.cursor() as cursor:
-        assert dev_run._comment(cursor) is None
-        dev_run._remember_replay(cursor)
-        assert dev_run._comment(cursor) == dev_run.REPLAYED
+        assert run._comment(cursor) is None
+        run._remember_replay(cursor)
+        assert run._comment(cursor) == run.REPLAYED
 
 
 def test_a_comment_of_someone_else_is_kept(conn: Connection) -> None:
     with conn.cursor() as cursor:
         cursor.execute(f"COMMENT ON DATABASE {conn.info.dbname} IS 'Asked for by Ann'")
-        dev_run._remember_replay(cursor)
-        assert dev_run._comment(cursor) == "Asked for by Ann"
+        run._remember_replay(cursor)
+        assert run._comment(cursor) == "Asked for by Ann"
 
 
 def test_a_database_with_real_users_is_refused(
@@ -115,7 +117,7 @@ def test_a_database_with_real_users_is_refused(
     with conn.cursor() as cursor:
         cursor.execute("INSERT INTO users (email) VALUES ('ann@company.test')")
     monkeypatch.setenv("DATABASE_URL", database_url)
-    assert dev_run.main(["--once"]) == 1
+    assert run.main(["--once"]) == 1
     shown = capfd.readouterr()
     assert "Using the database that DATABASE_URL names" in shown.err
     assert "not a sample one" in shown.err
@@ -127,16 +129,16 @@ def test_a_database_with_real_users_is_refused(
 
 
 def test_a_failed_step_is_named(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(dev_run.RunError, match=r"'migrate.py --no-such' ended with exit code 2"):
-        dev_run._script(dev_run._environment("unused", 5000), "migrate.py", "--no-such")
+    with pytest.raises(run.RunError, match=r"'migrate.py --no-such' ended with exit code 2"):
+        run._script(run._environment("unused", 5000), "migrate.py", "--no-such")
     assert capfd.readouterr().out == ""
 
 
 def test_a_stopped_database_is_not_stopped_twice(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(dev_run, "stop_server", lambda _name: False)
-    assert dev_run.main(["--stop"]) == 0
+    monkeypatch.setattr(run, "stop_server", lambda _name: False)
+    assert run.main(["--stop"]) == 0
     assert "was not running" in capsys.readouterr().err
 
 
@@ -144,7 +146,7 @@ class Started:
     """scripts/run in a process of its own, from which a test reads as it goes."""
 
     def __init__(self, state: Path, database_url: str, *arguments: str, port: int = 0) -> None:
-        environment = {"DATABASE_URL": database_url, "PYTHONPATH": str(SCRIPTS)}
+        environment = {"DATABASE_URL": database_url, "PYTHONPATH": str(CHECKOUT)}
         self._errors = state / "errors"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
