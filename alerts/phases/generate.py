@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from alerts import db
+from alerts.messages import events
 from alerts.phases.context import Counts, PhaseContext
 
-# One statement for all three types: what fires, what drove it, and the insert. `::timestamptz`
-# reads the plain TIMESTAMP columns of old deployments as UTC. A row of the fingerprint, or of
-# the cooldown key that old deployments keep unique too, is the event already there.
-GENERATE_EVENTS = """
+REGIONAL, ASSET, HIGH_IMPACT = "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE", "HIGH_IMPACT_EVENT"
+
+# What fires at a time, of all three types, and what drove it. `::timestamptz` reads the plain
+# TIMESTAMP columns of old deployments as UTC.
+FIRED = """
 WITH fresh_index AS (  -- the newest 7-day index of each region, at most a day old
     SELECT DISTINCT ON (region)
         region,
@@ -26,22 +30,12 @@ regional AS (
     SELECT
         'REGIONAL_RISK_SPIKE' AS alert_type,
         f.region,
-        '{}'::text[] AS assets,
+        NULL AS asset,
         f.score,
         format('REGIONAL_RISK_SPIKE:%%s:%%s', f.region, f.product_day) AS fingerprint,
-        format('%%s energy risk at %%s of 100', f.region, round(f.score)) AS headline,
-        format(
-            'The 7-day energy risk index for %%s stands at %%s of 100 and is %%s.',
-            f.region, round(f.score, 1), f.trend
-        ) || CASE
-            WHEN earlier.score > 0 AND f.score > earlier.score
-                THEN format(
-                    ' It rose by %%s %%%% from %%s on %%s.',
-                    round((f.score / earlier.score - 1) * 100), round(earlier.score, 1),
-                    to_char(earlier.product_day, 'FMDD Mon YYYY')
-                )
-            ELSE ''
-        END AS facts
+        f.trend AS moves,
+        earlier.score AS earlier_score,
+        earlier.product_day AS earlier_day
     FROM fresh_index AS f
     LEFT JOIN LATERAL (  -- the region's newest score of an earlier product day
         SELECT
@@ -63,21 +57,12 @@ asset AS (
     SELECT
         'ASSET_RISK_SPIKE' AS alert_type,
         f.region,
-        ARRAY[f.asset] AS assets,
+        f.asset,
         f.score,
         format('ASSET_RISK_SPIKE:%%s:%%s:%%s', f.region, f.asset, f.product_day) AS fingerprint,
-        format(
-            '%%s risk in %%s at %%s of 100', initcap(f.asset), f.region, round(f.score)
-        ) AS headline,
-        format(
-            'The 7-day risk score of %%s in %%s stands at %%s of 100; %%s.',
-            f.asset, f.region, round(f.score, 1),
-            CASE f.direction
-                WHEN 'up' THEN 'the direction is up'
-                WHEN 'down' THEN 'the direction is down'
-                ELSE 'the direction is unclear'
-            END
-        ) AS facts
+        f.direction AS moves,
+        NULL::numeric AS earlier_score,
+        NULL::date AS earlier_day
     FROM (
         SELECT DISTINCT ON (asset, region)
             asset,
@@ -97,20 +82,15 @@ asset AS (
 ),
 spike AS (
     SELECT
-        s.alert_type,
-        s.region,
-        s.assets,
+        s.*,
         CASE WHEN s.score >= 90 THEN 5 WHEN s.score >= 80 THEN 4 ELSE 3 END AS severity,
-        s.score,
-        s.headline,
-        concat_ws(E'\\n\\n', s.facts, E'What drives it:\\n' || drivers.titles) AS body,
-        drivers.ids AS driver_event_ids,
-        s.fingerprint
+        drivers.titles,
+        drivers.ids
     FROM (SELECT * FROM regional UNION ALL SELECT * FROM asset) AS s
     CROSS JOIN LATERAL (  -- at most three events of the region or Global from the last week
         SELECT
             array_agg(d.id ORDER BY d.place) AS ids,
-            string_agg('- ' || left(d.title, 300), E'\\n' ORDER BY d.place) AS titles
+            array_agg(d.title ORDER BY d.place) FILTER (WHERE d.title IS NOT NULL) AS titles
         FROM (
             SELECT
                 e.id,
@@ -131,65 +111,97 @@ spike AS (
         ) AS d
         WHERE d.place <= 3
     ) AS drivers
-),
-high_impact AS (
-    SELECT
-        'HIGH_IMPACT_EVENT' AS alert_type,
-        e.region,
-        '{}'::text[] AS assets,
-        least(e.severity_score, 5) AS severity,
-        NULL::numeric AS score,
-        e.title AS headline,
-        format(
-            'Category: %%s.%%s Source: %%s.',
-            replace(e.category, '_', ' '),
-            to_char(e.event_time, '" Date: "FMDD Mon YYYY"."'),
-            e.source_name
-        ) AS body,
-        ARRAY[e.id] AS driver_event_ids,
-        'HIGH_IMPACT_EVENT:' || e.id AS fingerprint
-    FROM events AS e
-    WHERE e.severity_score >= 4
-      AND e.inserted_at BETWEEN %(now)s - interval '24 hours' AND %(now)s
-),
-fired AS (
-    SELECT * FROM spike UNION ALL SELECT * FROM high_impact
-),
-created AS (
-    INSERT INTO alert_events (
-        alert_type, scope_region, scope_assets, severity, risk_score, headline, body,
-        driver_event_ids, cooldown_key, event_fingerprint, created_at
-    )
-    SELECT
-        alert_type, region, assets, severity, score, headline, body,
-        driver_event_ids, fingerprint, fingerprint, %(now)s
-    FROM fired
-    ORDER BY fingerprint
-    ON CONFLICT DO NOTHING
-    RETURNING alert_type
 )
 SELECT
-    (SELECT count(*) FROM fired) AS fired,
-    count(*) AS created,
-    count(*) FILTER (WHERE alert_type = 'REGIONAL_RISK_SPIKE') AS regional,
-    count(*) FILTER (WHERE alert_type = 'ASSET_RISK_SPIKE') AS asset,
-    count(*) FILTER (WHERE alert_type = 'HIGH_IMPACT_EVENT') AS high_impact
-FROM created
+    alert_type, region, asset, severity, score, fingerprint, ids AS driver_ids,
+    moves, earlier_score, earlier_day, titles,
+    NULL AS title, NULL AS category, NULL AS source, NULL::date AS event_day
+FROM spike
+UNION ALL
+SELECT
+    'HIGH_IMPACT_EVENT', e.region, NULL, least(e.severity_score, 5), NULL,
+    'HIGH_IMPACT_EVENT:' || e.id, ARRAY[e.id],
+    NULL, NULL, NULL, NULL,
+    e.title, e.category, e.source_name, e.event_time::date
+FROM events AS e
+WHERE e.severity_score >= 4
+  AND e.inserted_at BETWEEN %(now)s - interval '24 hours' AND %(now)s
+"""
+
+# Stores what fired. A row of the fingerprint, or of the cooldown key that old deployments keep
+# unique too, is the event already there.
+INSERT_EVENTS = """
+INSERT INTO alert_events (
+    alert_type, scope_region, scope_assets, severity, risk_score, headline, body,
+    driver_event_ids, cooldown_key, event_fingerprint, created_at
+)
+SELECT
+    alert_type, region, array_remove(ARRAY[asset], NULL), severity, score, headline, body,
+    driver_ids::bigint[], fingerprint, fingerprint, %(now)s
+FROM unnest(
+    %(types)s::text[], %(regions)s::text[], %(assets)s::text[], %(severities)s::integer[],
+    %(scores)s::numeric[], %(headlines)s::text[], %(bodies)s::text[], %(driver_ids)s::text[],
+    %(fingerprints)s::text[]
+) AS fired (
+    alert_type, region, asset, severity, score, headline, body, driver_ids, fingerprint
+)
+ORDER BY fingerprint
+ON CONFLICT DO NOTHING
+RETURNING alert_type
 """
 
 
 def run(context: PhaseContext) -> Counts:
     """Create the events that fire at the context's time; those already there stay as they are."""
     context.ensure_lock()
-    row = db.fetch_all(
-        context.conn,
-        GENERATE_EVENTS,
-        {"now": context.clock.now(), "zone": context.settings.timezone.key},
-    )[0]
+    now = context.clock.now()
+    zone = context.settings.timezone.key
+    fired = db.fetch_all(context.conn, FIRED, {"now": now, "zone": zone})
+    created: Counter[str] = Counter()
+    if fired:
+        rows = db.fetch_all(context.conn, INSERT_EVENTS, {"now": now, **_columns(fired)})
+        created.update(row["alert_type"] for row in rows)
     return {
-        "events_created": row["created"],
-        "events_existing": row["fired"] - row["created"],
-        "regional_risk_spikes": row["regional"],
-        "asset_risk_spikes": row["asset"],
-        "high_impact_events": row["high_impact"],
+        "events_created": created.total(),
+        "events_existing": len(fired) - created.total(),
+        "regional_risk_spikes": created[REGIONAL],
+        "asset_risk_spikes": created[ASSET],
+        "high_impact_events": created[HIGH_IMPACT],
     }
+
+
+def _columns(fired: list[db.Row]) -> dict[str, list[object]]:
+    """The rows as the columns that :data:`INSERT_EVENTS` takes."""
+    texts = [_text(row) for row in fired]
+    return {
+        "types": [row["alert_type"] for row in fired],
+        "regions": [row["region"] for row in fired],
+        "assets": [row["asset"] for row in fired],
+        "severities": [row["severity"] for row in fired],
+        "scores": [row["score"] for row in fired],
+        "headlines": [text.headline for text in texts],
+        "bodies": [text.body for text in texts],
+        "driver_ids": [_array(row["driver_ids"]) for row in fired],
+        "fingerprints": [row["fingerprint"] for row in fired],
+    }
+
+
+def _text(row: db.Row) -> events.Text:
+    if row["alert_type"] == HIGH_IMPACT:
+        return events.high_impact(
+            title=row["title"], category=row["category"], day=row["event_day"], source=row["source"]
+        )
+    where = {"region": row["region"], "score": row["score"], "drivers": row["titles"] or ()}
+    if row["alert_type"] == ASSET:
+        return events.asset_spike(asset=row["asset"], direction=row["moves"], **where)
+    return events.regional_spike(
+        trend=row["moves"],
+        earlier_score=row["earlier_score"],
+        earlier_day=row["earlier_day"],
+        **where,
+    )
+
+
+def _array(ids: list[int] | None) -> str | None:
+    """As text, since arrays of one statement's rows differ in length."""
+    return None if ids is None else "{" + ",".join(map(str, ids)) + "}"
