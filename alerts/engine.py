@@ -62,21 +62,6 @@ class RunReport:
     record: RunRecord
     recorded: bool
 
-    @property
-    def run_id(self) -> str:
-        """The run's id."""
-        return self.record.run_id
-
-    @property
-    def status(self) -> str:
-        """``success``, ``failed`` or ``skipped``."""
-        return self.record.status
-
-    @property
-    def phases(self) -> tuple[RunItem, ...]:
-        """The phases in the order they ran."""
-        return self.record.items
-
 
 @dataclass
 class Hooks:

@@ -76,7 +76,7 @@ def run_phase(
     known = {"DATABASE_URL": url, "ALERTS_MAX_SEND_PER_RUN": "1000000", **environ}
     request = RunRequest(phase=phase, batch_size=batch_size)
     report = run_engine(Settings.from_env(known), request, Hooks(channels=channels))
-    if report.status != "success":
+    if report.record.status != "success":
         sys.exit(f"the run failed: {report.record.error_summary}")
 
 

@@ -115,19 +115,26 @@ def _days(first: date, last: date) -> Iterator[date]:
 
 def _run(settings: Settings, now: datetime, hooks: Hooks | None) -> RunReport:
     report = run_engine(settings, RunRequest(now=now), hooks)
-    reasons = [report.record.error_summary or report.status] if report.status != "success" else []
-    for item in report.phases:  # a phase that another run's lock kept out, a cap, a signal
+    reasons = (
+        [report.record.error_summary or report.record.status]
+        if report.record.status != "success"
+        else []
+    )
+    for item in report.record.items:  # a phase that another run's lock kept out, a cap, a signal
         reasons += [f"phase {item.phase} skipped"] if item.status == "skipped" else []
         reasons += [str(item.counts["stopped_early"])] if item.counts.get("stopped_early") else []
     if reasons:
-        raise RunFailed(f"the run of {now.isoformat()} ({report.run_id}): {'; '.join(reasons)}")
+        raise RunFailed(
+            f"the run of {now.isoformat()} ({report.record.run_id}): {'; '.join(reasons)}"
+        )
     return report
 
 
 def _counts(report: RunReport) -> Day:
     """The columns of one run, from the counts of its phases."""
     a, b, d, c = (
-        next(item.counts for item in report.phases if item.phase == letter) for letter in "abdc"
+        next(item.counts for item in report.record.items if item.phase == letter)
+        for letter in "abdc"
     )
     return Counter(
         {

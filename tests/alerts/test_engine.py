@@ -77,7 +77,7 @@ def test_failing_phase_is_recorded_and_the_later_ones_run(
     db.execute(conn, "ALTER TABLE risk_indices RENAME TO elsewhere")
     report = run(database_url)
     assert phase_statuses(report) == {"a": "failed", "b": "success", "d": "success", "c": "success"}
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     summary = run_row(conn, report)["error_summary"]
     assert summary.startswith("phase a: ")
     assert "42P01" in summary
@@ -93,7 +93,7 @@ def test_listener_that_fails_stops_no_phase(conn: Connection, database_url: str)
     hooks = Hooks(on_phase=broken, channels=all_channels())
     report = run_engine(settings_for(database_url), RunRequest(now=NOW), hooks)
     assert phase_statuses(report) == dict.fromkeys("abdc", "success")
-    assert (report.status, report.recorded) == ("success", True)
+    assert (report.record.status, report.recorded) == ("success", True)
 
 
 def test_bug_between_the_phases_is_recorded(
@@ -104,7 +104,7 @@ def test_bug_between_the_phases_is_recorded(
 
     monkeypatch.setattr(phases, "chosen", broken)
     report = run(database_url)
-    assert (report.status, report.recorded) == ("failed", True)
+    assert (report.record.status, report.recorded) == ("failed", True)
     assert "RuntimeError" in run_row(conn, report)["error_summary"]
     assert "example.com" not in run_row(conn, report)["error_summary"]
 
@@ -120,13 +120,13 @@ def test_channel_that_cannot_be_closed_does_not_cost_the_record(
     monkeypatch.setattr(OutboxChannel, "close", broken)
     settings = outbox_settings(database_url, tmp_path)
     report = run_engine(settings, RunRequest(now=NOW))
-    assert (report.status, report.recorded) == ("success", True)
+    assert (report.record.status, report.recorded) == ("success", True)
 
 
 def test_past_the_deadline_no_phase_begins(conn: Connection, database_url: str) -> None:
     report = run(database_url, max_seconds=0.0)
     assert phase_statuses(report) == dict.fromkeys("abdc", "skipped")
-    assert (report.status, report.record.error_summary) == ("skipped", "deadline")
+    assert (report.record.status, report.record.error_summary) == ("skipped", "deadline")
 
 
 def test_without_a_database_there_is_nothing_to_run_on() -> None:
@@ -150,8 +150,8 @@ def test_phase_whose_lock_is_held_is_skipped(
     queue_instants(conn, 2)
     other_runner.acquire("alerts_v2_phase_b")
     report = run(database_url)
-    assert report.status == "success"
-    skipped = report.phases[1]
+    assert report.record.status == "success"
+    skipped = report.record.items[1]
     assert (skipped.phase, skipped.status) == ("b", "skipped")
     assert skipped.error_summary == "lock_not_acquired"
     assert skipped.counts == {"skipped": "lock_not_acquired"}
@@ -165,7 +165,7 @@ def test_run_whose_phases_are_all_locked_is_skipped(
     for phase in PHASES:
         other_runner.acquire(phase.lock_key, keep_others=True)
     report = run(database_url)
-    assert (report.status, report.record.error_summary) == ("skipped", "lock_not_acquired")
+    assert (report.record.status, report.record.error_summary) == ("skipped", "lock_not_acquired")
     assert run_row(conn, report)["status"] == "skipped"
     assert statuses(conn) == {"queued": 2}
 
@@ -200,7 +200,7 @@ def test_phase_that_loses_its_lock_stops_before_its_next_claim(
     channel = RememberingChannel(answer)
     environ = {"ALERTS_SEND_WORKERS": "1"}
     report = run(database_url, "c", channels=all_channels(email=channel), environ=environ)
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     assert "lock_lost" in (report.record.error_summary or "")
     counts = report.record.counts["c"]
     assert counts["stopped_early"] == "lock_lost"
@@ -221,7 +221,7 @@ def test_phase_after_a_lost_connection_runs_on_a_new_one(
     db.execute(conn, KILL_WHO_INSERTS_EVENTS)
     report = run(database_url)
     assert phase_statuses(report) == {"a": "failed", "b": "success", "d": "success", "c": "success"}
-    assert report.status == run_row(conn, report)["status"] == "failed"
+    assert report.record.status == run_row(conn, report)["status"] == "failed"
     assert statuses(conn)["sent"] >= 3
 
 
@@ -238,7 +238,7 @@ def test_connection_lost_while_sending_fails_the_phase_and_leaves_claims_to_resc
 
     channel = RememberingChannel(answer)
     report = run(database_url, "c", channels=all_channels(email=channel))
-    assert report.status == run_row(conn, report)["status"] == "failed"
+    assert report.record.status == run_row(conn, report)["status"] == "failed"
     in_doubt = statuses(conn)["sending"]
     lapsed = "UPDATE user_alert_deliveries SET claimed_until = now() WHERE status = 'sending'"
     db.execute(conn, lapsed)

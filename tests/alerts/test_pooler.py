@@ -37,10 +37,10 @@ def _open_folder(folder: Path) -> Path:
 
 def test_runner_refuses_to_run_phases_through_a_pooler(pooled_url: str) -> None:
     report = run(pooled_url)
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     assert "pooler" in (report.record.error_summary or "")
     assert "DATABASE_URL" in (report.record.error_summary or "")
-    assert report.phases == ()
+    assert report.record.items == ()
 
 
 def test_preflight_reports_a_pooler(pooled_url: str) -> None:

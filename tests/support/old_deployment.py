@@ -70,7 +70,7 @@ def run_on(url: str) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
     """Counts of a full run, and what was sent: channel, destination, subject or text."""
     channels = all_channels()
     report = run(url, channels=channels)
-    assert report.status == "success", report.record.error_summary
+    assert report.record.status == "success", report.record.error_summary
     sent = [
         (name, message.destination, without_ids(message))
         for name, channel in channels.items()

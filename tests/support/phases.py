@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg2 import sql
@@ -11,8 +12,11 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
 from alerts import db
+from alerts.clock import Clock
+from alerts.logs import bound
+from alerts.phases.context import PhaseContext, Stop
 from alerts.phases.fanout import DECISIONS
-from tests.support.world import NOW, counts_of, query, run
+from tests.support.world import NOW, counts_of, query, run, settings_for
 
 Verdicts = dict[tuple[int, str], str]
 
@@ -34,6 +38,24 @@ def utc(text: str) -> datetime:
 def counts(database_url: str, phase: str, **request: Any) -> dict[str, Any]:
     """The counts of one phase, run alone."""
     return counts_of(run(database_url, phase, **request), phase)
+
+
+def phase_context(conn: Connection, database_url: str, **replaced: Any) -> PhaseContext:
+    """What a phase is given when a test calls a part of it; its lock counts as held."""
+    given: dict[str, Any] = {
+        "conn": conn,
+        "run_id": "of-a-test",
+        "settings": settings_for(database_url),
+        "clock": Clock(NOW),
+        "since": timedelta(hours=24),
+        "batch_size": 200,
+        "dry_run": False,
+        "stop": Stop(),
+        "ensure_lock": lambda: None,
+        "channels": {},
+        "log": bound(logging.getLogger("alerts.phases")),
+    }
+    return PhaseContext(**{**given, **replaced})
 
 
 def decide(conn: Connection, event_id: int, now: datetime = NOW) -> list[dict[str, Any]]:

@@ -68,11 +68,11 @@ def outbox_settings(database_url: str, folder: Path, **environ: str) -> Settings
 
 
 def phase_statuses(report: RunReport) -> dict[str, str]:
-    return {item.phase: item.status for item in report.phases}
+    return {item.phase: item.status for item in report.record.items}
 
 
 def run_row(conn: Connection, report: RunReport) -> dict[str, Any]:
-    (row,) = query(conn, "SELECT * FROM alerts_engine_runs WHERE run_id = %s", report.run_id)
+    (row,) = query(conn, "SELECT * FROM alerts_engine_runs WHERE run_id = %s", report.record.run_id)
     return row
 
 

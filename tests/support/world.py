@@ -269,7 +269,7 @@ def run(
 
 def counts_of(report: RunReport, phase: str) -> dict[str, Any]:
     """The counts of one phase of a run that did not fail."""
-    assert report.status == "success", report.record.error_summary
+    assert report.record.status == "success", report.record.error_summary
     return report.record.counts[phase]
 
 

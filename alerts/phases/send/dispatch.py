@@ -143,11 +143,6 @@ class Dispatcher:
         return len(self.lanes[channel].jobs)
 
     @property
-    def in_flight(self) -> int:
-        """Calls under way."""
-        return len(self._flights)
-
-    @property
     def idle(self) -> bool:
         """Nothing waits, nothing is under way, nothing is to be taken."""
         with self._lock:

@@ -17,9 +17,9 @@ from alerts.phases.send.content import Contents
 from alerts.phases.send.dispatch import Dispatcher, Job, Result
 from alerts.phases.send.ledger import Ledger, released
 from alerts.phases.send.pacing import Pace
+from alerts.phases.send.rescue import rescue_lost
 
 CHANNELS = ("email", "telegram", "sms")
-RESCUE_BATCH = 1000
 POLL_SECONDS = 0.25  # how long the phase waits for a result before it looks at the clock again
 RENEW_SECONDS = 30.0
 RECLAIM_SECONDS = 5.0  # how often a long run looks at a channel that had nothing due
@@ -94,9 +94,7 @@ class _Sender:
     def _rescue_and_send(self) -> str | None:
         """All the work, ended in order; why it ended early, or None."""
         try:
-            self.context.ensure_lock()
-            for queue in claims.queues_with_lost(self.context.conn):
-                self._rescue(queue)
+            rescue_lost(self.context, self.ledger)
             stopped = self._send_until_done()
         except LockLost:
             stopped = "lock_lost"
@@ -168,17 +166,6 @@ class _Sender:
         return True
 
     # -- claiming --------------------------------------------------------------------------
-
-    def _rescue(self, queue: Queue) -> None:
-        """Rows whose sender was lost: the provider may or may not have been called."""
-        context = self.context
-        error = DeliveryError(FailureCode.SENDER_LOST, "its run ended before the outcome was known")
-        while context.stop.reason() is None:
-            context.ensure_lock()
-            lost = claims.adopt_lost(context.conn, queue, context.run_id, RESCUE_BATCH)
-            self.ledger.record_rescued(queue, [self.ledger.failure(c, error) for c in lost])
-            if len(lost) < RESCUE_BATCH:
-                return
 
     def _rooms(self) -> dict[str, int]:
         """How many rows to claim for each channel that may have some due."""

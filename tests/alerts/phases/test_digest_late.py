@@ -54,7 +54,7 @@ def send(database_url: str, now: datetime) -> list[str]:
     """The keys of what phase C sends at `now`."""
     mail = RememberingChannel()
     report = run(database_url, "c", now=now, channels=all_channels(email=mail))
-    assert report.status == "success"
+    assert report.record.status == "success"
     return [message.key for message in mail.sent]
 
 

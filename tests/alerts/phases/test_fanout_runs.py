@@ -200,7 +200,7 @@ def test_run_ended_between_two_ranges_is_resumed(
     with monkeypatch.context() as patch:
         lose_lock_at(patch, range_number)
         report = run(database_url, "b")
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     assert "lock_lost" in (report.record.error_summary or "")
     assert {user for _, user, _ in deliveries(conn)} == set(ids[:done])
     assert pending(conn) == {event}

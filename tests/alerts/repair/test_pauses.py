@@ -48,7 +48,7 @@ def test_a_paused_engine_records_its_runs_as_skipped_and_does_nothing(
     answer = pauses.pause(conn, None, "wrong headline", **WRITER)
     assert (answer["was_paused"], [p["channel"] for p in answer["paused"]]) == (False, [None])
     report = run(database_url)
-    assert (report.status, report.phases) == ("skipped", ())
+    assert (report.record.status, report.record.items) == ("skipped", ())
     since = answer["paused"][0]["paused_at"]
     assert report.record.error_summary == f"paused since {since}: wrong headline"
     assert query(conn, "SELECT count(*) FROM alert_events") == events
@@ -92,7 +92,7 @@ def test_a_pause_during_a_run_ends_its_claims(conn: Connection, database_url: st
         environ={"ALERTS_SEND_WORKERS": "1", "ALERTS_RECORD_BATCH": "1"},
         batch_size=4,
     )
-    assert report.status == "success"
+    assert report.record.status == "success"
     assert 1 <= len(email.sent) <= 8  # what was claimed already may still go out
     rest = query(conn, "SELECT status FROM user_alert_deliveries WHERE status <> 'sent'")
     assert [row["status"] for row in rest] == ["queued"] * (60 - len(email.sent))

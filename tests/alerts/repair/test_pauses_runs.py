@@ -42,7 +42,7 @@ def test_a_dry_run_of_a_paused_engine_is_skipped_too(conn: Connection, database_
     pauses.pause(conn, None, "wait", **WRITER)
     for phase in ("all", "a", "b", "c", "d"):
         report = run(database_url, phase, dry_run=True)
-        assert (report.status, report.phases) == ("skipped", ())
+        assert (report.record.status, report.record.items) == ("skipped", ())
         row = run_row(conn, report)
         assert (row["dry_run"], row["status"], row["counts"]) == (True, "skipped", {})
     assert statuses(conn) == {"queued": 2}
@@ -89,7 +89,7 @@ def test_a_database_from_before_says_what_to_run(
     queue_instants(conn, 1)
     db.execute(conn, "DROP TABLE alerts_pauses")
     report = run(database_url)
-    assert (report.status, report.recorded) == ("failed", True)
+    assert (report.record.status, report.recorded) == ("failed", True)
     assert str(run_row(conn, report)["error_summary"]).endswith("; run python scripts/migrate.py")
     assert statuses(conn) == {"queued": 1}
     client = app_for(database_url).test_client()

@@ -125,7 +125,7 @@ def test_a_limit_out_of_range_is_a_usage_error(
 
 def test_a_real_run_is_found_with_its_phases(database_url: str, conn: Connection) -> None:
     report = run(database_url)
-    found = history.get_run(conn, report.run_id)
+    found = history.get_run(conn, report.record.run_id)
     assert found is not None
     assert [item["phase"] for item in found["items"]] == ["a", "b", "d", "c"]
     assert found["run"]["counts"] == {i["phase"]: i["counts"] for i in found["items"]}

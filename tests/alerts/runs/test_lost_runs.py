@@ -68,7 +68,10 @@ def test_recording_survives_that_closing_fails(conn: Connection, database_url: s
     report = run(database_url, "a")
     db.execute(conn, "ROLLBACK")
     assert report.recorded
-    assert value(conn, f"SELECT status FROM {RUNS} WHERE run_id = %s", report.run_id) == "success"
+    assert (
+        value(conn, f"SELECT status FROM {RUNS} WHERE run_id = %s", report.record.run_id)
+        == "success"
+    )
 
 
 def test_heart_of_a_long_run_beats(

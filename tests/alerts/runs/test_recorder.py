@@ -65,7 +65,7 @@ def test_run_and_its_phases_are_stored_as_reported(conn: Connection, database_ur
     }
     report = run(database_url, environ=environ)
     assert report.recorded
-    found = stored(conn, report.run_id)
+    found = stored(conn, report.record.run_id)
     record = report.record
     for name in ("started_at", "finished_at", "duration_ms", "counts", "error_summary"):
         assert found[name] == getattr(record, name)
@@ -129,7 +129,7 @@ def test_run_succeeds_where_it_cannot_be_recorded(
         started = time.monotonic()
         report = run(database_url + suffix, "c", environ=spool(tmp_path))
         took = time.monotonic() - started
-    assert (report.status, report.recorded) == ("success", False)
+    assert (report.record.status, report.recorded) == ("success", False)
     assert took < CLOSE_SECONDS + 2
     assert "could not be recorded" in caplog.text
     assert statuses(conn) == {"sent": 5}
@@ -145,7 +145,7 @@ def test_database_that_swallows_packets_costs_five_seconds(
         started = time.monotonic()
         report = run(proxy.url, "c", environ=spool(tmp_path))
         took = time.monotonic() - started
-    assert (report.status, report.recorded) == ("success", False)
+    assert (report.record.status, report.recorded) == ("success", False)
     assert CLOSE_SECONDS <= took < CLOSE_SECONDS + 2
 
 
@@ -165,7 +165,7 @@ def test_last_write_stores_the_whole_run_when_the_first_failed(
     channels = all_channels(email=RememberingChannel(answer))
     report = run(database_url, channels=channels, environ=environ)
     assert report.recorded
-    found = stored(conn, report.run_id)
+    found = stored(conn, report.record.run_id)
     assert (found["status"], found["counts"]) == ("success", report.record.counts)
     items = query(conn, "SELECT phase FROM alerts_engine_run_items ORDER BY started_at")
     assert [item["phase"] for item in items] == ["a", "b", "d", "c"]
@@ -184,7 +184,7 @@ def test_run_with_nothing_to_do_takes_three_connections_and_few_round_trips(
 ) -> None:
     with PgProxy(database_url) as proxy:
         report = run(proxy.url)
-        assert (report.status, report.recorded) == ("success", True)
+        assert (report.record.status, report.recorded) == ("success", True)
         names = sorted(wire.application for wire in proxy.wires)
         round_trips = {wire.application: wire.round_trips for wire in proxy.wires}
         # Two of each connection's are the password's exchange, where there is one.

@@ -133,7 +133,7 @@ def test_engine_takes_the_interval_of_the_settings(conn: Connection, database_ur
     environ = {**ON_SCHEDULE, "ALERTS_EXPECTED_INTERVAL_MINUTES": "15"}
     report = run(database_url, "a", environ=environ)
     found = last_run(conn)
-    assert found["run_id"] == report.run_id
+    assert found["run_id"] == report.record.run_id
     assert found["scheduled_for"] == started + 30 * MINUTE
     assert 60 <= found["late_seconds"] < 120
 

@@ -124,9 +124,9 @@ def test_spool_that_cannot_be_written_is_named_and_the_record_is_still_told(
     db.execute(conn, f"DROP TABLE {RUNS} CASCADE")
     with caplog.at_level(logging.ERROR):
         report = run(database_url, "a", environ=environ)
-    assert (report.status, report.recorded) == ("success", False)
+    assert (report.record.status, report.recorded) == ("success", False)
     assert "cannot be written" in caplog.text
-    assert report.run_id in capsys.readouterr().err
+    assert report.record.run_id in capsys.readouterr().err
 
 
 def test_saved_spool_is_stored_by_the_command(

@@ -40,7 +40,7 @@ def test_unsafe_count_is_replaced_with_a_warning_and_the_run_is_recorded(
     reporting(monkeypatch, unsafe)
     with caplog.at_level(logging.WARNING):
         report = run(database_url, "a")
-    assert (report.status, report.recorded) == ("success", True)
+    assert (report.record.status, report.recorded) == ("success", True)
     stored = run_row(conn, report)["counts"]["a"]
     assert stored["events_created"] == 2
     assert (stored["when"], stored["who"]) == ("unsafe_value", "unsafe_value")
@@ -60,7 +60,7 @@ def test_counts_that_do_not_add_up_carry_a_warning(
 
 def test_counts_of_a_whole_run_add_up(conn: Connection, database_url: str) -> None:
     whole_world(conn)
-    for item in run(database_url).phases:
+    for item in run(database_url).record.items:
         assert "warning" not in item.counts
 
 

@@ -33,6 +33,19 @@ def jobs(rows: range, channel: str = "email") -> list[Job]:
     return [job(row, channel) for row in rows]
 
 
+class Calls:
+    """Calls under way that wait to be let go."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self._lock = threading.Lock()
+
+    def wait_for(self, release: threading.Event, seconds: float) -> str:
+        with self._lock:
+            self.begun += 1
+        return str(release.wait(seconds))
+
+
 class Harness:
     """A dispatcher and the phase's side of it."""
 
@@ -85,10 +98,10 @@ def test_calls_run_side_by_side_up_to_the_number_of_workers(make: Callable[..., 
 
 
 def test_a_late_job_does_not_wait_for_a_busy_worker(make: Callable[..., Harness]) -> None:
-    release = threading.Event()
-    harness = make({"email": lambda message: str(release.wait(20)), "telegram": None})
+    release, calls = threading.Event(), Calls()
+    harness = make({"email": lambda message: calls.wait_for(release, 20), "telegram": None})
     harness.dispatcher.add([job(1)])
-    wait_until(lambda: harness.dispatcher.in_flight == 1)
+    wait_until(lambda: calls.begun == 1)
     harness.dispatcher.add([job(2, "telegram")])
     wait_until(lambda: harness.channels["telegram"].sent, 5)
     release.set()
@@ -220,10 +233,10 @@ def test_no_more_than_the_allowed_results_wait_to_be_recorded(
 
 
 def test_giving_up_calls_ends_what_does_not_answer_in_time(make: Callable[..., Harness]) -> None:
-    release = threading.Event()
-    harness = make({"email": lambda message: str(release.wait(60))})
+    release, calls = threading.Event(), Calls()
+    harness = make({"email": lambda message: calls.wait_for(release, 60)})
     harness.dispatcher.add(jobs(range(2)))
-    wait_until(lambda: harness.dispatcher.in_flight == 2)
+    wait_until(lambda: calls.begun == 2)
     started = time.monotonic()
     harness.dispatcher.give_up_calls(0.2)
     assert [r.error and r.error.code for r in harness.finish()] == [FailureCode.OUTCOME_UNKNOWN] * 2

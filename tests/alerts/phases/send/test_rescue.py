@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg2
 import pytest
@@ -12,7 +13,9 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
-from alerts.phases.send import sender
+from alerts.phases.send import rescue
+from alerts.phases.send.ledger import Ledger
+from tests.support.phases import phase_context
 from tests.support.queue_world import add_digest, delivery, queue_instants, row_of, statuses
 from tests.support.world import (
     NOW,
@@ -137,7 +140,7 @@ def test_live_claims_of_another_run_are_left_alone(
 def test_rescue_goes_on_past_one_batch(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "RESCUE_BATCH", 10)
+    monkeypatch.setattr(rescue, "ROWS_PER_STATEMENT", 10)
     queue_instants(conn, 35)
     db.execute(
         conn,
@@ -151,7 +154,7 @@ def test_rescue_goes_on_past_one_batch(
 def test_rescue_stops_when_the_lock_is_lost(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "RESCUE_BATCH", 10)
+    monkeypatch.setattr(rescue, "ROWS_PER_STATEMENT", 10)
     queue_instants(conn, 35)
     db.execute(
         conn,
@@ -160,10 +163,47 @@ def test_rescue_stops_when_the_lock_is_lost(
     )
     db.execute(conn, END_LOCKS_ON_UPDATE)
     report = run(database_url, "c")
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     counts = report.record.counts["c"]
     assert (counts["stopped_early"], counts["deliveries"]["rescued"]) == ("lock_lost", 10)
     assert statuses(conn) == {"queued": 10, "sending": 25}
+
+
+def test_rescue_ends_between_two_statements_when_told_to(
+    conn: Connection, database_url: str, user: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "ROWS_PER_STATEMENT", 2)
+    for _ in range(5):
+        lost_delivery(conn, user)
+    context = phase_context(conn, database_url)
+    record = Ledger.record_rescued
+
+    def record_and_stop(ledger: Ledger, *arguments: Any) -> None:
+        record(ledger, *arguments)
+        context.stop.interrupt("SIGTERM")
+
+    monkeypatch.setattr(Ledger, "record_rescued", record_and_stop)
+    ledger = Ledger(context)
+    rescue.rescue_lost(context, ledger)
+    assert ledger.tally["deliveries"]["rescued"] == 2
+    assert statuses(conn) == {"queued": 2, "sending": 3}
+
+
+def test_rescue_records_what_became_of_both_queues_and_claims_nothing(
+    conn: Connection, database_url: str, user: int
+) -> None:
+    row = lost_delivery(conn, user)
+    ends = wall_time(conn, timedelta(seconds=-1))
+    lost = {"status": "sending", "claimed_by": "lost", "claimed_until": ends}
+    digest = add_digest(conn, user, [add_alert(conn)], **lost)
+    context = phase_context(conn, database_url)
+    ledger = Ledger(context)
+    rescue.rescue_lost(context, ledger)
+    found = [delivery(conn, row), delivery(conn, digest, DIGESTS)]
+    assert {each["failure_code"] for each in found} == {"sender_lost"}
+    assert {each["status"] for each in found} == {"queued"}
+    tallies = {name: dict(tally) for name, tally in ledger.tally.items()}
+    assert tallies == {"deliveries": {"rescued": 1}, "digests": {"rescued": 1}}
 
 
 END_LOCKS_ON_UPDATE = """

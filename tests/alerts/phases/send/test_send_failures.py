@@ -120,7 +120,7 @@ def test_operator_failure_holds_the_channel_and_burns_no_attempt(
     before = [delivery(conn, row) for row in rows]
     channel = failing(code)
     report = send_email(database_url, channel)
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     assert "email" in (report.record.error_summary or "")
     assert code.value in (report.record.error_summary or "")
     counts = report.record.counts["c"]

@@ -89,7 +89,7 @@ def test_wrong_key_holds_the_channel(
     queue_instants(conn, 5, CHANNEL_OF[name])
     provider.rule = lambda request: refusal(401, {"message": "no", "code": "unauthorized"})
     report = send(database_url, environ(provider)[name])
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     assert report.record.counts["c"]["channels_held"] == {CHANNEL_OF[name]: "auth_failed"}
     assert statuses(conn) == {"queued": 5}
 

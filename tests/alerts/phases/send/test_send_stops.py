@@ -135,7 +135,7 @@ def test_error_of_the_database_loses_no_outcome_that_can_still_be_recorded(
         channels=all_channels(email=channel),
         environ={"ALERTS_SEND_WORKERS": "4"},
     )
-    assert report.status == "failed"
+    assert report.record.status == "failed"
     assert statuses(conn) == {"sent": len(channel.sent), "queued": 30 - len(channel.sent)}
 
 
