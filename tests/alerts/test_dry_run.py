@@ -50,7 +50,7 @@ def test_dry_run_changes_no_row_and_counts_what_the_real_run_does(
     assert everything(conn) == before
     assert not (tmp_path / "outbox").exists()
     real = run_engine(settings, RunRequest(now=NOW))
-    assert dry.status == real.status == "success"
+    assert dry.record.status == real.record.status == "success"
     assert dry.record.counts == real.record.counts
     assert real.record.counts["c"]["deliveries"]["sent"] > 3
     assert real.record.counts["d"]["digests_created"] > 0
@@ -64,11 +64,11 @@ def test_second_and_tenth_run_change_nothing_that_the_first_did(
 ) -> None:
     whole_world(conn)
     settings = outbox_settings(database_url, tmp_path)
-    assert run_engine(settings, RunRequest(now=NOW)).status == "success"
+    assert run_engine(settings, RunRequest(now=NOW)).record.status == "success"
     after_the_first = everything(conn)
     sent = sorted(path.name for path in (tmp_path / "outbox").iterdir())
     for _ in range(9):
-        assert run_engine(settings, RunRequest(now=NOW)).status == "success"
+        assert run_engine(settings, RunRequest(now=NOW)).record.status == "success"
         assert everything(conn) == after_the_first
     assert sorted(path.name for path in (tmp_path / "outbox").iterdir()) == sent
 

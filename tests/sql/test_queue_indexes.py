@@ -175,7 +175,7 @@ def test_a_whole_run_with_nothing_to_do_reads_no_history(
     db.execute(busy, "DELETE FROM user_alert_deliveries WHERE status <> 'sent'; ANALYZE")
     db.execute(busy, "UPDATE alert_events SET fanout_completed_at = created_at")
     before = rows_read_by_scans(busy)
-    assert run(database_url).status == "success"
+    assert run(database_url).record.status == "success"
     assert rows_read_by_scans(busy) == before
 
 

@@ -127,7 +127,7 @@ def progress_of(database_url: str, phase: str, **environ: str) -> list[tuple[str
         progress=lambda name, done, total: calls.append((name, done, total)),
     )
     settings = settings_for(database_url, **environ)
-    assert run_engine(settings, RunRequest(phase=phase, now=NOW), hooks).status == "success"
+    assert run_engine(settings, RunRequest(phase=phase, now=NOW), hooks).record.status == "success"
     return calls
 
 

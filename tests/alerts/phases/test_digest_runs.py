@@ -97,7 +97,7 @@ def test_run_ended_between_two_batches_is_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(PhaseLocks, "ensure_held", ensure_held)
-        assert run(database_url, "d").status == "failed"
+        assert run(database_url, "d").record.status == "failed"
     done = 3 * (batch_number - 1)
     assert len(batched(conn)) == done == sum(map(len, items(conn).values()))
     assert counts(database_url, "d")["digest_items_attached"] == 8 - done
@@ -132,7 +132,7 @@ def test_digest_items_and_marks_commit_together_or_not_at_all(
     expected = wait_for_users(conn, 2, 1)
     before = query(conn, "SELECT * FROM user_alert_deliveries ORDER BY id")
     refuse(conn, event, at_commit=at_commit)
-    assert run(database_url, "d").status == "failed"
+    assert run(database_url, "d").record.status == "failed"
     assert digests(conn) == {}
     assert value(conn, "SELECT count(*) FROM user_alert_digest_items") == 0
     assert query(conn, "SELECT * FROM user_alert_deliveries ORDER BY id") == before
@@ -151,7 +151,7 @@ def test_failing_batch_leaves_the_earlier_ones(
         "AFTER UPDATE ON user_alert_deliveries",
         condition=f"new.id = {second[0]}",
     )
-    assert run(database_url, "d").status == "failed"
+    assert run(database_url, "d").record.status == "failed"
     assert batched(conn) == set(first)
     stop_refusing(conn)
     counts(database_url, "d")

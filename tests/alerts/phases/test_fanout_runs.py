@@ -218,7 +218,7 @@ def test_failing_range_leaves_the_earlier_ones_and_no_marker(
     event = add_alert(conn)
     check = "ALTER TABLE user_alert_deliveries ADD CONSTRAINT refused CHECK (user_id <> %s)"
     db.execute(conn, check, (ids[4],))
-    assert run(database_url, "b").status == "failed"
+    assert run(database_url, "b").record.status == "failed"
     assert {user for _, user, _ in deliveries(conn)} == set(ids[:3])
     assert pending(conn) == {event}
     db.execute(conn, "ALTER TABLE user_alert_deliveries DROP CONSTRAINT refused")

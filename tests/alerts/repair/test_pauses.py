@@ -55,7 +55,7 @@ def test_a_paused_engine_records_its_runs_as_skipped_and_does_nothing(
     (row,) = query(conn, "SELECT status, error_summary FROM alerts_engine_runs")
     assert row == {"status": "skipped", "error_summary": report.record.error_summary}
     assert pauses.resume(conn, None, None, **WRITER)["was_paused"]
-    assert run(database_url).status == "success"
+    assert run(database_url).record.status == "success"
     assert query(conn, "SELECT count(*) FROM alert_events") != events
 
 

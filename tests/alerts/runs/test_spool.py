@@ -97,17 +97,23 @@ def test_run_that_could_not_be_recorded_is_stored_by_the_next_one_once(
     db.execute(conn, f"ALTER TABLE {RUNS} RENAME TO runs_elsewhere")
     lost = run(database_url, "a", environ=environ)
     db.execute(conn, f"ALTER TABLE runs_elsewhere RENAME TO {RUNS}")
-    assert (lost.status, lost.recorded) == ("success", False)
+    assert (lost.record.status, lost.recorded) == ("success", False)
     assert value(conn, f"SELECT count(*) FROM {RUNS}") == 0
     told = [
-        json.loads(line) for line in capsys.readouterr().err.splitlines() if lost.run_id in line
+        json.loads(line)
+        for line in capsys.readouterr().err.splitlines()
+        if lost.record.run_id in line
     ]
-    assert [line["record"]["run_id"] for line in told] == [lost.run_id]
+    assert [line["record"]["run_id"] for line in told] == [lost.record.run_id]
     for _ in range(2):
         assert run(database_url, "a", environ=environ).recorded
     rows = query(conn, f"SELECT run_id, status, counts FROM {RUNS} ORDER BY started_at")
     assert len(rows) == 3
-    assert rows[0] == {"run_id": lost.run_id, "status": "success", "counts": lost.record.counts}
+    assert rows[0] == {
+        "run_id": lost.record.run_id,
+        "status": "success",
+        "counts": lost.record.counts,
+    }
     assert value(conn, "SELECT count(*) FROM alerts_engine_run_items") == 3
     assert not (tmp_path / "spool.jsonl").exists()
 
