@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from alerts.channels.smtp import SMTP_URL
 from alerts.settings.config import ConfigError, Settings
 
 
@@ -94,7 +95,7 @@ def test_credentials_of_two_email_providers_ask_for_a_choice() -> None:
     ],
 )
 def test_smtp_urls(url: str, expected: tuple[Any, ...]) -> None:
-    server = read(SMTP_URL=url).channels.smtp
+    server = read(SMTP_URL=url).channels.values.get(SMTP_URL)
     assert server is not None
     password = server.password.reveal() if server.password else None
     found = (server.host, server.port, server.user, password, server.tls_from_start)
