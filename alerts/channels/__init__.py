@@ -15,6 +15,9 @@ PROVIDERS = (
     twilio.PROVIDER,
     outbox.PROVIDER,
 )
+SECRET_NAMES = frozenset(
+    variable.name for provider in PROVIDERS for variable in provider.variables if variable.secret
+)
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from alerts.channels import PROVIDERS
+from alerts.channels import PROVIDERS, SECRET_NAMES
 from alerts.channels.choosing import ChannelSettings, read_channels
 from alerts.channels.names import KINDS
 from alerts.settings.env import (
@@ -96,7 +96,7 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read and check every variable; raises :class:`ConfigError` naming all that fail."""
-        env = EnvReader(environ)
+        env = EnvReader(environ, SECRET_NAMES)
         enabled = env.text("ALERTS_V2_ENABLED")
         word = (enabled or "true").lower()
         settings = cls(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from alerts.channels import PROVIDERS
+from alerts.channels import SECRET_NAMES
 from alerts.settings.config import Settings
 
 
@@ -29,5 +29,4 @@ def hush(name: str) -> str:
 def secret_environ() -> dict[str, str]:
     """A value for each secret variable that a provider declares, its :func:`hush` inside."""
     shapes = {"SMTP_URL": "smtps://mailer:{}@mail.example.com"}
-    names = {v.name for provider in PROVIDERS for v in provider.variables if v.secret}
-    return {name: shapes.get(name, "{}").format(hush(name)) for name in sorted(names)}
+    return {name: shapes.get(name, "{}").format(hush(name)) for name in sorted(SECRET_NAMES)}

@@ -35,14 +35,14 @@ from alerts.channels.provider import (
     CallOptions, Provider, Values, secret_variable, text_variable,
 )
 
-KEY, FILE = secret_variable("BEEPER_KEY"), text_variable("BEEPER_FILE")
+CODE, FILE = secret_variable("BEEPER_CODE"), text_variable("BEEPER_FILE")
 
 
 class BeeperChannel:
     name = "beeper"
 
-    def __init__(self, key, file, channel):
-        self._key, self._file, self._channel = key, Path(file), channel
+    def __init__(self, code, file, channel):
+        self._code, self._file, self._channel = code, Path(file), channel
 
     def send(self, message: Message) -> str | None:
         said = {"channel": self._channel, "to": message.destination, "text": message.text}
@@ -55,14 +55,14 @@ class BeeperChannel:
 
 
 def _build(values: Values, channel: str, options: CallOptions) -> Channel:
-    return BeeperChannel(values[KEY], values[FILE], channel)
+    return BeeperChannel(values[CODE], values[FILE], channel)
 
 
 PROVIDER = Provider(
     name="beeper",
     channels=("pager", "push"),
     build=_build,
-    credentials=(KEY,),
+    credentials=(CODE,),
     requires=(FILE,),
 )
 '''
@@ -133,7 +133,7 @@ class Extended:
             "PATH": self.runner.environ["PATH"],
             "PYTHONPATH": str(self.tree),
             "DATABASE_URL": database_url,
-            "BEEPER_KEY": "hush-beeper",
+            "BEEPER_CODE": "hush-beeper",
             "BEEPER_FILE": str(self.file),
         }
         migrate = [sys.executable, str(self.tree / "scripts/migrate.py")]

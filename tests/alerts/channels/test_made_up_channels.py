@@ -119,7 +119,7 @@ def test_its_settings_are_read_checked_and_told_like_the_others(
     (error,) = told["errors"]
     assert error["message"].startswith("ALERTS_RATE_LIMIT_PAGER_PER_MINUTE got ")
     assert "hush" not in error["message"]
-    outbox = {"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": str(engine.tree), "BEEPER_KEY": ""}
+    outbox = {"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": str(engine.tree), "BEEPER_CODE": ""}
     assert engine.ask("--preflight", **outbox)["providers"] == dict.fromkeys(
         ("email", "telegram", "sms", "pager", "push"), "outbox"
     )

@@ -204,6 +204,12 @@ def test_no_repr_or_format_shows_a_secret() -> None:
     assert not hasattr(secret, "__dict__")
 
 
+@pytest.mark.parametrize(("name", "value"), secret_environ().items())
+def test_a_secret_in_the_wrong_variable_is_not_repeated(name: str, value: str) -> None:
+    message = only_message(**{name: value, "ALERTS_SEND_WORKERS": value})
+    assert message.startswith("ALERTS_SEND_WORKERS got a value that does not parse (not shown)")
+
+
 def test_no_message_shows_a_secret() -> None:
     bad = {
         **SECRETS,
