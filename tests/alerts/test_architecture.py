@@ -97,6 +97,16 @@ def test_engine_knows_nothing_of_the_web(name: str, path: Path) -> None:
         assert not {imported.partition(".")[0] for imported in imports(path)} & set(WEB)
 
 
+def test_only_the_programs_take_the_environment_and_hand_it_to_the_settings() -> None:
+    takers = {
+        name
+        for name, path in OURS
+        for node in ast.walk(ast.parse(path.read_text()))
+        if getattr(node, "attr", getattr(node, "name", None)) in ("environ", "environb", "getenv")
+    }
+    assert takers == {"alerts.runner", "app"}
+
+
 def test_programs_do_not_import_each_other() -> None:
     for name, path in OURS:
         if name != "alerts.runner":
