@@ -155,9 +155,9 @@ class Extended:
             )
         }
 
-    def run(self, phase: str, now: datetime) -> None:
+    def run(self, phase: str, now: datetime, **environ: str) -> None:
         """A run of the engine that succeeds."""
-        code, lines = self.runner.json_lines("--phase", phase, "--now", now.isoformat())
+        code, lines = self.runner.json_lines("--phase", phase, "--now", now.isoformat(), **environ)
         assert code == 0, lines
 
     def ask(self, *arguments: str, code: int = 0, **environ: str) -> Any:

@@ -106,6 +106,19 @@ def test_health_counts_it_explain_explains_it_and_a_pause_stops_it(
     assert (decisions["pager"], decisions["push"]) == ("created", "missing_destination")
 
 
+def test_without_its_provider_its_messages_are_skipped_and_can_be_queued_again(
+    conn: Connection, engine: Extended
+) -> None:
+    reader, event = add_reader(conn), add_alert(conn)
+    engine.run("all", NOW, BEEPER_CODE="", TELEGRAM_BOT_TOKEN="1:unused")
+    skipped = ("instant", "skipped")
+    assert made(conn, event) == {(reader, "pager"): skipped, (reader, "push"): skipped}
+    again = ("--retry-failed", "deliveries", "--channel", "pager", "--include", "not_configured")
+    assert engine.ask(*again)["by_channel"] == {"pager": 1}
+    engine.run("c", NOW)
+    assert engine.messages() == [("pager", str(4000 + reader))]
+
+
 def test_its_settings_are_read_checked_and_told_like_the_others(
     conn: Connection, engine: Extended
 ) -> None:
@@ -123,5 +136,3 @@ def test_its_settings_are_read_checked_and_told_like_the_others(
     assert engine.ask("--preflight", **outbox)["providers"] == dict.fromkeys(
         ("email", "telegram", "sms", "pager", "push"), "outbox"
     )
-    retried = engine.ask("--retry-failed", "deliveries", "--channel", "pager", "--dry-run")
-    assert retried["eligible"] == 0
