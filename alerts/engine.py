@@ -18,6 +18,7 @@ from alerts import db, phases
 from alerts.channels import build_channels
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
+from alerts.channels.provider import CallOptions
 from alerts.clock import Clock
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
 from alerts.failures import PhaseFailed
@@ -151,7 +152,11 @@ class _Run:
             return {name: CountingChannel() for name in self.settings.channels.providers}
         if self.hooks.channels is not None:
             return self.hooks.channels
-        return build_channels(self.settings)
+        options: CallOptions = {
+            "timeout": self.settings.provider_timeout_seconds,
+            "connections": self.settings.send_workers,
+        }
+        return build_channels(self.settings.channels, options)
 
     def _run_phases(self, chosen: tuple[Phase, ...]) -> None:
         if self.request.dry_run and self.conn is not None:

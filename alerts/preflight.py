@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2
 
 from alerts import db, migrations
-from alerts.phases.send.sender import CHANNELS
+from alerts.channels.names import SEND_CHANNELS
 from alerts.redaction import describe_exception, redactor_for
 from alerts.settings.config import ConfigError, Settings, require_database_url
 
@@ -53,7 +53,7 @@ class Report:
 
 def preflight(environ: Mapping[str, str]) -> Report:
     """Check configuration, database, migrations and channels; changes nothing."""
-    report = Report(channels_configured=dict.fromkeys(CHANNELS, False))
+    report = Report(channels_configured=dict.fromkeys(SEND_CHANNELS, False))
     try:
         settings = Settings.from_env(environ)
     except ConfigError as error:
@@ -92,7 +92,7 @@ def _check_settings(settings: Settings, report: Report) -> None:
 def _check_channels(settings: Settings, report: Report) -> None:
     channels = settings.channels
     report.providers = dict(channels.providers)
-    report.channels_configured = {name: name in channels.providers for name in CHANNELS}
+    report.channels_configured = {name: name in channels.providers for name in SEND_CHANNELS}
     for problem in channels.incomplete:
         hint = f"Set {problem.variable}, or unset the channel's other variables."
         report.error("channel_incomplete", problem.message, hint)

@@ -29,7 +29,7 @@ class Message:
 class Channel(Protocol):
     """An adapter for one provider; used by several threads at once."""
 
-    name: str  # provider name: smtp, brevo, resend, telegram, twilio, outbox
+    name: str  # the provider's
 
     def send(self, message: Message) -> str | None:
         """Hand the message to the provider; its message id, or None when it gave none.

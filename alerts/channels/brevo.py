@@ -6,9 +6,17 @@ import json
 import ssl
 import uuid
 
-from alerts.channels.base import Message
+from alerts.channels.base import Channel, Message
+from alerts.channels.provider import (
+    CallOptions,
+    Provider,
+    Values,
+    origin_variable,
+    secret_variable,
+)
 from alerts.channels.transport.http import HttpApi, header_value, message_id
 from alerts.channels.transport.mail import (
+    EMAIL_FROM,
     NO_REPLY_HEADERS,
     Sender,
     encodable,
@@ -17,6 +25,9 @@ from alerts.channels.transport.mail import (
 )
 from alerts.failures import FailureCode
 from alerts.settings.env import Secret
+
+API_KEY = secret_variable("BREVO_API_KEY")
+API_BASE = origin_variable("BREVO_API_BASE", "https://api.brevo.com")
 
 # Brevo takes UUIDs only for idempotency keys; this one makes them from ours.
 _KEY_NAMESPACE = uuid.UUID("7c0b7f0e-5f0a-5d8e-9a52-1f9a3a1d5b0c")
@@ -39,7 +50,7 @@ class BrevoChannel:
         self,
         api_key: Secret,
         sender: str,
-        base: str = "https://api.brevo.com",
+        base: str,
         *,
         timeout: float = 10.0,
         connections: int = 8,
@@ -48,7 +59,7 @@ class BrevoChannel:
         self._key = api_key
         self._sender = Sender.parse(sender)
         self._api = HttpApi(
-            "Brevo", base, "BREVO_API_BASE", timeout=timeout, connections=connections, tls=tls
+            "Brevo", base, API_BASE.name, timeout=timeout, connections=connections, tls=tls
         )
 
     def send(self, message: Message) -> str | None:
@@ -56,7 +67,7 @@ class BrevoChannel:
         self._sender.require_usable()
         require_recipient(message.destination)
         headers = {
-            "api-key": header_value(self._key, "BREVO_API_KEY"),
+            "api-key": header_value(self._key, API_KEY.name),
             "Content-Type": "application/json",
             "Accept": "application/json",
         }
@@ -94,3 +105,17 @@ class BrevoChannel:
         if message.html:
             body["htmlContent"] = encodable(message.html)
         return json.dumps(body, ensure_ascii=False).encode()
+
+
+def _build(values: Values, channel: str, options: CallOptions) -> Channel:
+    return BrevoChannel(values[API_KEY], values[EMAIL_FROM], values[API_BASE], **options)
+
+
+PROVIDER = Provider(
+    name=BrevoChannel.name,
+    channels=("email",),
+    build=_build,
+    credentials=(API_KEY,),
+    requires=(EMAIL_FROM,),
+    optional=(API_BASE,),
+)

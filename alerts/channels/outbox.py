@@ -9,9 +9,21 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from alerts.channels.base import Message
-from alerts.channels.transport.mail import Sender, compose, one_line
+from alerts.channels.base import Channel, Message
+from alerts.channels.names import SEND_CHANNELS
+from alerts.channels.provider import CallOptions, Provider, Values, Variable
+from alerts.channels.transport.mail import EMAIL_FROM, Sender, compose, one_line
 from alerts.failures import DeliveryError, FailureCode
+from alerts.settings.env import EnvReader
+
+
+def _outbox_dir(env: EnvReader) -> Path | None:
+    folder = env.text("ALERTS_OUTBOX_DIR")
+    return Path(folder) if folder else None
+
+
+OUTBOX_DIR = Variable("ALERTS_OUTBOX_DIR", _outbox_dir)
+NOBODY = "EnergyRiskIQ <alerts@example.com>"  # the sender where EMAIL_FROM names none
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -40,7 +52,7 @@ class OutboxChannel:
             no_room = error.errno in _NO_ROOM
             code = FailureCode.QUOTA_PROVIDER if no_room else FailureCode.AUTH_FAILED
             reason = os.strerror(error.errno) if error.errno else type(error).__name__
-            detail = f"ALERTS_OUTBOX_DIR {self._directory} cannot be written: {reason}"
+            detail = f"{OUTBOX_DIR.name} {self._directory} cannot be written: {reason}"
             raise DeliveryError(code, detail) from None
         return f"outbox-{message.key}"
 
@@ -81,3 +93,16 @@ def _telegram_page(message: Message) -> bytes:
 
 def _plain(message: Message) -> bytes:
     return f"To: {one_line(message.destination)}\n\n{message.text}\n".encode("utf-8", "replace")
+
+
+def _build(values: Values, channel: str, options: CallOptions) -> Channel:
+    return OutboxChannel(values[OUTBOX_DIR], channel, values.get(EMAIL_FROM) or NOBODY)
+
+
+PROVIDER = Provider(
+    name=OutboxChannel.name,
+    channels=SEND_CHANNELS,
+    build=_build,
+    requires=(OUTBOX_DIR,),
+    optional=(EMAIL_FROM,),
+)

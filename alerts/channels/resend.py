@@ -5,9 +5,17 @@ from __future__ import annotations
 import json
 import ssl
 
-from alerts.channels.base import Message
+from alerts.channels.base import Channel, Message
+from alerts.channels.provider import (
+    CallOptions,
+    Provider,
+    Values,
+    origin_variable,
+    secret_variable,
+)
 from alerts.channels.transport.http import Answer, HttpApi, header_value, message_id
 from alerts.channels.transport.mail import (
+    EMAIL_FROM,
     NO_REPLY_HEADERS,
     Sender,
     encodable,
@@ -16,6 +24,9 @@ from alerts.channels.transport.mail import (
 )
 from alerts.failures import FailureCode
 from alerts.settings.env import Secret
+
+API_KEY = secret_variable("RESEND_API_KEY")
+API_BASE = origin_variable("RESEND_API_BASE", "https://api.resend.com")
 
 _CODES = {
     "missing_api_key": FailureCode.AUTH_FAILED,
@@ -41,7 +52,7 @@ class ResendChannel:
         self,
         api_key: Secret,
         sender: str,
-        base: str = "https://api.resend.com",
+        base: str,
         *,
         timeout: float = 10.0,
         connections: int = 8,
@@ -50,7 +61,7 @@ class ResendChannel:
         self._key = api_key
         self._sender = Sender.parse(sender)
         self._api = HttpApi(
-            "Resend", base, "RESEND_API_BASE", timeout=timeout, connections=connections, tls=tls
+            "Resend", base, API_BASE.name, timeout=timeout, connections=connections, tls=tls
         )
 
     def send(self, message: Message) -> str | None:
@@ -58,7 +69,7 @@ class ResendChannel:
         self._sender.require_usable()
         require_recipient(message.destination)
         headers = {
-            "Authorization": f"Bearer {header_value(self._key, 'RESEND_API_KEY')}",
+            "Authorization": f"Bearer {header_value(self._key, API_KEY.name)}",
             "Idempotency-Key": message.key,
             "Content-Type": "application/json",
         }
@@ -97,3 +108,17 @@ def _code(answer: Answer, own_code: object) -> FailureCode | None:
     if answer.status == 403:
         code = code or FailureCode.AUTH_FAILED
     return code
+
+
+def _build(values: Values, channel: str, options: CallOptions) -> Channel:
+    return ResendChannel(values[API_KEY], values[EMAIL_FROM], values[API_BASE], **options)
+
+
+PROVIDER = Provider(
+    name=ResendChannel.name,
+    channels=("email",),
+    build=_build,
+    credentials=(API_KEY,),
+    requires=(EMAIL_FROM,),
+    optional=(API_BASE,),
+)

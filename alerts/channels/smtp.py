@@ -5,12 +5,46 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from urllib.parse import unquote, urlsplit
 
-from alerts.channels.base import Message
-from alerts.channels.transport.mail import Sender, compose, message_id_of
-from alerts.channels.transport.smtp_session import ConnectionLost, Session, is_loopback
+from alerts.channels.base import Channel, Message
+from alerts.channels.provider import CallOptions, Provider, Values, Variable
+from alerts.channels.transport.mail import EMAIL_FROM, Sender, compose, message_id_of
+from alerts.channels.transport.smtp_session import (
+    ConnectionLost,
+    Session,
+    SmtpServer,
+    is_loopback,
+)
 from alerts.channels.transport.sockets import tls_context
-from alerts.settings.channels import SmtpServer
+from alerts.settings.env import EnvReader, Secret
+
+_TAKES = "smtp://user:password@host:587 or smtps://user:password@host:465"
+
+
+def _smtp_url(env: EnvReader) -> SmtpServer | None:
+    return env.parsed("SMTP_URL", None, _parse_url, _TAKES, hide=True)
+
+
+def _parse_url(text: str) -> SmtpServer | None:
+    parts = urlsplit(text)
+    if parts.scheme not in ("smtp", "smtps") or not parts.hostname or parts.path.strip("/"):
+        raise ValueError("no mail server")
+    if parts.query or parts.fragment or any(c.isspace() for c in text) or parts.port == 0:
+        raise ValueError("more than a mail server")  # options such as ?tls=no do not exist
+    tls_from_start = parts.scheme == "smtps"
+    if bool(parts.username) != bool(parts.password):
+        raise ValueError("a user and a password go together")
+    return SmtpServer(
+        host=parts.hostname,
+        port=parts.port or (465 if tls_from_start else 587),
+        user=unquote(parts.username) if parts.username else None,
+        password=Secret(unquote(parts.password)) if parts.password else None,
+        tls_from_start=tls_from_start,
+    )
+
+
+SMTP_URL = Variable("SMTP_URL", _smtp_url, secret=True)
 
 
 class SmtpChannel:
@@ -75,3 +109,16 @@ class SmtpChannel:
     def _take_idle(self) -> Session | None:
         with self._lock:
             return self._idle.pop() if self._idle else None
+
+
+def _build(values: Values, channel: str, options: CallOptions) -> Channel:
+    return SmtpChannel(values[SMTP_URL], values[EMAIL_FROM], timeout=options["timeout"])
+
+
+PROVIDER = Provider(
+    name=SmtpChannel.name,
+    channels=("email",),
+    build=_build,
+    credentials=(SMTP_URL,),
+    requires=(EMAIL_FROM,),
+)

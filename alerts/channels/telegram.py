@@ -6,12 +6,22 @@ import json
 import ssl
 from urllib.parse import quote
 
-from alerts.channels.base import Message
+from alerts.channels.base import Channel, Message
+from alerts.channels.provider import (
+    CallOptions,
+    Provider,
+    Values,
+    origin_variable,
+    secret_variable,
+)
 from alerts.channels.transport.http import Answer, HttpApi, message_id
 from alerts.channels.transport.mail import encodable
 from alerts.channels.transport.retry_after import seconds
 from alerts.failures import DeliveryError, FailureCode
 from alerts.settings.env import Secret
+
+BOT_TOKEN = secret_variable("TELEGRAM_BOT_TOKEN")
+API_BASE = origin_variable("TELEGRAM_API_BASE", "https://api.telegram.org")
 
 # Telegram documents no codes of its own, only these descriptions; compared as a whole.
 _GONE = {
@@ -31,7 +41,7 @@ class TelegramChannel:
     def __init__(
         self,
         bot_token: Secret,
-        base: str = "https://api.telegram.org",
+        base: str,
         *,
         timeout: float = 10.0,
         connections: int = 8,
@@ -39,7 +49,7 @@ class TelegramChannel:
     ) -> None:
         self._token = bot_token
         self._api = HttpApi(
-            "Telegram", base, "TELEGRAM_API_BASE", timeout=timeout, connections=connections, tls=tls
+            "Telegram", base, API_BASE.name, timeout=timeout, connections=connections, tls=tls
         )
 
     def send(self, message: Message) -> str | None:
@@ -66,7 +76,7 @@ class TelegramChannel:
 
     def _failure(self, answer: Answer, fields: dict[str, object]) -> DeliveryError:
         if answer.status in (401, 404):  # an unknown token is an unknown path
-            detail = f"Telegram {answer.status}: check TELEGRAM_BOT_TOKEN"
+            detail = f"Telegram {answer.status}: check {BOT_TOKEN.name}"
             return DeliveryError(FailureCode.AUTH_FAILED, detail)
         if answer.status == 403:
             return DeliveryError(FailureCode.RECIPIENT_BLOCKED, "Telegram 403")
@@ -78,3 +88,16 @@ class TelegramChannel:
         if answer.status == 429 and isinstance(parameters, dict):
             failure.retry_after = seconds(parameters.get("retry_after")) or failure.retry_after
         return failure
+
+
+def _build(values: Values, channel: str, options: CallOptions) -> Channel:
+    return TelegramChannel(values[BOT_TOKEN], values[API_BASE], **options)
+
+
+PROVIDER = Provider(
+    name=TelegramChannel.name,
+    channels=("telegram",),
+    build=_build,
+    credentials=(BOT_TOKEN,),
+    optional=(API_BASE,),
+)

@@ -6,10 +6,23 @@ import ssl
 from base64 import b64encode
 from urllib.parse import quote, urlencode
 
-from alerts.channels.base import Message
+from alerts.channels.base import Channel, Message
+from alerts.channels.provider import (
+    CallOptions,
+    Provider,
+    Values,
+    origin_variable,
+    secret_variable,
+    text_variable,
+)
 from alerts.channels.transport.http import HttpApi, message_id
 from alerts.failures import FailureCode
 from alerts.settings.env import Secret
+
+ACCOUNT_SID = secret_variable("TWILIO_ACCOUNT_SID")
+AUTH_TOKEN = secret_variable("TWILIO_AUTH_TOKEN")
+PHONE_NUMBER = text_variable("TWILIO_PHONE_NUMBER")
+API_BASE = origin_variable("TWILIO_API_BASE", "https://api.twilio.com")
 
 _CODES = {
     20003: FailureCode.AUTH_FAILED,
@@ -36,7 +49,7 @@ class TwilioChannel:
         account_sid: str,
         auth_token: Secret,
         from_number: str,
-        base: str = "https://api.twilio.com",
+        base: str,
         *,
         timeout: float = 10.0,
         connections: int = 8,
@@ -47,7 +60,7 @@ class TwilioChannel:
         self._from = from_number
         self._path = f"/2010-04-01/Accounts/{quote(account_sid, safe='')}/Messages.json"
         self._api = HttpApi(
-            "Twilio", base, "TWILIO_API_BASE", timeout=timeout, connections=connections, tls=tls
+            "Twilio", base, API_BASE.name, timeout=timeout, connections=connections, tls=tls
         )
 
     def send(self, message: Message) -> str | None:
@@ -74,3 +87,17 @@ class TwilioChannel:
     def close(self) -> None:
         """Close the kept connections."""
         self._api.close()
+
+
+def _build(values: Values, channel: str, options: CallOptions) -> Channel:
+    sid, token, number = values[ACCOUNT_SID], values[AUTH_TOKEN], values[PHONE_NUMBER]
+    return TwilioChannel(sid.reveal(), token, number, values[API_BASE], **options)
+
+
+PROVIDER = Provider(
+    name=TwilioChannel.name,
+    channels=("sms",),
+    build=_build,
+    credentials=(ACCOUNT_SID, AUTH_TOKEN, PHONE_NUMBER),
+    optional=(API_BASE,),
+)

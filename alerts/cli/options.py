@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from alerts import phases
+from alerts.channels.names import CHANNELS, SEND_CHANNELS
 from alerts.failures import FailureCode
-from alerts.health.report import CHANNELS, OWN_KINDS, STATUSES
+from alerts.health.report import OWN_KINDS, STATUSES
 from alerts.paging import checked_cursor
 from alerts.repair import audit, pauses, prune, requeue
 from alerts.settings.env import parse_time
@@ -42,8 +43,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--pause needs --reason TEXT")
     if options.retry_failed and (options.since_hours or 1) > requeue.MAX_SINCE_HOURS:
         parser.error(f"--since-hours of --retry-failed is at most {requeue.MAX_SINCE_HOURS}")
-    if options.retry_failed and options.channel not in (None, *requeue.SEND_CHANNELS):
-        parser.error(f"--channel of --retry-failed is {' or '.join(requeue.SEND_CHANNELS)}")
+    if options.retry_failed and options.channel not in (None, *SEND_CHANNELS):
+        parser.error(f"--channel of --retry-failed is {' or '.join(SEND_CHANNELS)}")
     return options
 
 
@@ -80,7 +81,7 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
             name,
             nargs="?",
             const=pauses.ENGINE,
-            choices=(pauses.ENGINE, *pauses.PAUSABLE),
+            choices=(pauses.ENGINE, *SEND_CHANNELS),
             help=text,
         )
     mode.add_argument(

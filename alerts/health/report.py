@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from alerts import db
+from alerts.channels.names import CHANNELS, DIGEST_CHANNELS, SEND_CHANNELS
 from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.health.counts import (
     DELIVERIES,
@@ -26,8 +27,6 @@ from alerts.runs.record import STALE_SECONDS
 from alerts.runs.schedule import schedule_health
 from alerts.settings.config import Settings
 
-CHANNELS = ("email", "telegram", "sms", "account")
-DIGEST_CHANNELS = ("email", "telegram")
 STATUSES = ("queued", "sending", "sent", "failed", "skipped")
 OWN_KINDS = ("instant", "digest")  # others belong to other parts of the product
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -217,9 +216,9 @@ def _channel(
     """
     seen = sending.get("channels", {}).get(name, {})
     return {
-        "configured": True if name == "account" else seen.get("configured"),
+        "configured": seen.get("configured") if name in SEND_CHANNELS else True,
         "held": sending.get("channels_held", {}).get(name),
-        "rate_limited": False if name == "account" else seen.get("rate_limited"),
+        "rate_limited": seen.get("rate_limited") if name in SEND_CHANNELS else False,
         "oldest_due_delivery_minutes": _minutes(queue["delivery"], now),
         "oldest_due_digest_minutes": _minutes(queue["digest"], now),
         "queued_to_sent_seconds_24h": {

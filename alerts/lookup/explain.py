@@ -11,6 +11,7 @@ from typing import Any
 from psycopg2 import sql
 
 from alerts import db
+from alerts.channels.names import CHANNELS, DIGEST_CHANNELS
 from alerts.lookup.deliveries import DELIVERY_COLUMNS, DIGEST_COLUMNS
 from alerts.paging import iso, json_row
 from alerts.phases.fanout import DECISIONS
@@ -38,7 +39,7 @@ SELECT
         AS matching_preferences
 FROM decisions AS d
 JOIN metered AS m ON m.user_id = d.user_id AND m.channel = d.channel
-""").format(decisions=sql.SQL(DECISIONS))
+""").format(decisions=DECISIONS)
 
 DELIVERIES = sql.SQL("""
 SELECT {columns}
@@ -92,12 +93,9 @@ def explain(
         "user_in_allowlist": listed,
         "channels": [
             _channel(row, state, listed, deliveries.get(row["channel"]), digests, event)
-            for row in sorted(decided, key=lambda row: _ORDER.index(row["channel"]))
+            for row in sorted(decided, key=lambda row: CHANNELS.index(row["channel"]))
         ],
     }
-
-
-_ORDER = ("email", "telegram", "sms", "account")
 
 
 def _channel(
@@ -155,8 +153,8 @@ def _why_not(decision: str, row: db.Row, event: db.Row) -> str:
     """Why there is no delivery, or which one there will be."""
     plan, channel = row["plan_code"], row["channel"]
     switched = "the user has switched the channel off"
-    if channel == "sms" and row["digest_only"] and row["channel_enabled"]:
-        switched = "the user wants digests only, which SMS has not"
+    if channel not in DIGEST_CHANNELS and row["digest_only"] and row["channel_enabled"]:
+        switched = f"the user wants digests only, which {channel} does not have"
     unwanted = "no enabled preference matches type, region, asset and threshold together"
     if row["wanted"]:
         unwanted = switched

@@ -25,10 +25,7 @@ _DIGESTS: dict[str, Callable[[Sequence[Alert], str, datetime, datetime, Style], 
 
 
 def render_alert(channel: str, alert: Alert, style: Style) -> Rendered:
-    """The message about one alert on ``email``, ``telegram`` or ``sms``.
-
-    Raises ValueError for any other channel.
-    """
+    """The message about one alert; raises ValueError for a channel that nothing is sent on."""
     render = _ALERTS.get(channel)
     if render is None:
         raise ValueError(f"no alerts on channel {channel!r}; there are {', '.join(_ALERTS)}")
@@ -43,10 +40,10 @@ def render_digest(
     window_end: datetime,
     style: Style,
 ) -> Rendered:
-    """The message about a window's alerts on ``email`` or ``telegram``.
+    """The message about a window's alerts.
 
     ``period`` is ``daily`` or ``hourly``; the window's ends are aware. Alerts may come in any
-    order. Raises ValueError for any other channel.
+    order. Raises ValueError for a channel without digests.
     """
     render = _DIGESTS.get(channel)
     if render is None:

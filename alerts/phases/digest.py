@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from alerts import db
+from alerts.channels.names import DIGEST_CHANNELS
 from alerts.phases.context import Counts, PhaseContext
 
 # Deliveries of one statement and transaction.
@@ -33,7 +34,7 @@ pending AS MATERIALIZED (
     JOIN alert_events AS e ON e.id = d.alert_event_id
     WHERE d.status = 'queued'
       AND d.delivery_kind = 'digest'
-      AND d.channel IN ('email', 'telegram')
+      AND d.channel = ANY (%(channels)s)
       AND d.user_id > %(after_user_id)s
       AND e.created_at < (SELECT starts FROM current_window)
     ORDER BY d.user_id
@@ -125,6 +126,7 @@ def run(context: PhaseContext) -> Counts:
             context.conn,
             BUILD_DIGESTS,
             {
+                "channels": list(DIGEST_CHANNELS),
                 "unit": UNITS[period],
                 "period": period,
                 "zone": context.settings.timezone.key,

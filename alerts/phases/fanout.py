@@ -8,6 +8,8 @@ from datetime import datetime
 from psycopg2 import sql
 
 from alerts import db
+from alerts.channels.names import QUOTA_CHANNELS
+from alerts.phases.channel_sql import CHANNEL_ROWS, USER_COLUMNS, destination
 from alerts.phases.context import Counts, PhaseContext
 
 # Users of one statement and transaction: large audiences are taken in ranges of ids, so that
@@ -38,7 +40,7 @@ WHERE fanout_completed_at IS NULL AND created_at <= %(now)s
 # Which users, on which channel, and the first reason that holds: the rules of fan-out, here
 # and nowhere else. Gives audience(user_id, ...) and decisions(user_id, channel, reason, kind,
 # overflow); reason NULL means deliver.
-DECISIONS = """
+DECISIONS = sql.SQL("""
 event AS (
     SELECT
         id,
@@ -52,9 +54,7 @@ event AS (
 audience AS MATERIALIZED (
     SELECT
         u.id AS user_id,
-        trim(u.email) <> '' AND u.email_verified IS NOT FALSE AS has_email,
-        trim(u.telegram_chat_id::text) <> '' AS has_telegram,
-        trim(u.phone_number) <> '' AS has_sms
+        {user_columns}
     FROM users AS u
     WHERE u.id > %(after_user_id)s
       AND (%(allowlist)s::bigint[] IS NULL OR u.id = ANY (%(allowlist)s::bigint[]))
@@ -125,6 +125,9 @@ ruled AS (
     SELECT
         a.user_id,
         c.channel,
+        c.digests,
+        c.quota,
+        c.sent_on_creation,
         offer.plan_code,
         offer.instant_per_day,
         coalesce(cp.digest_only, FALSE) AS digest_only,
@@ -138,7 +141,7 @@ ruled AS (
             WHEN NOT coalesce(offer.type_allowed, FALSE) THEN 'plan_type'
             WHEN i.user_id IS NULL
                 OR cp.enabled IS FALSE
-                OR (c.channel = 'sms' AND cp.digest_only) THEN 'prefs'
+                OR (cp.digest_only AND NOT c.digests AND NOT c.sent_on_creation) THEN 'prefs'
             WHEN NOT destination.reachable THEN 'missing_destination'
             WHEN NOT offer.allowed THEN 'channel_not_in_plan'
             WHEN d.user_id IS NOT NULL THEN 'exists'
@@ -146,17 +149,9 @@ ruled AS (
     FROM audience AS a
     LEFT JOIN range_plans AS plan ON plan.user_id = a.user_id
     LEFT JOIN interested AS i ON i.user_id = a.user_id
-    CROSS JOIN unnest(ARRAY['email', 'telegram', 'sms', 'account']) AS c (channel)
+    CROSS JOIN (VALUES {channels}) AS c (channel, digests, quota, sent_on_creation)
     CROSS JOIN LATERAL (
-        SELECT coalesce(
-            CASE c.channel
-                WHEN 'email' THEN a.has_email
-                WHEN 'telegram' THEN a.has_telegram
-                WHEN 'sms' THEN a.has_sms
-                ELSE TRUE
-            END,
-            FALSE
-        ) AS reachable
+        SELECT c.sent_on_creation OR {destination} IS NOT NULL AS reachable
     ) AS destination
     LEFT JOIN offers AS offer  -- no plan, an unknown one and an inactive one all mean free
         ON offer.plan_code = coalesce(plan.plan_code, 'free') AND offer.channel = c.channel
@@ -167,7 +162,7 @@ used AS MATERIALIZED (  -- instant deliveries of this product day
     SELECT d.user_id, d.channel, count(*) AS instant
     FROM interested AS i
     JOIN user_alert_deliveries AS d ON d.user_id = i.user_id
-    WHERE d.channel IN ('email', 'telegram', 'sms')
+    WHERE d.channel = ANY ({quota_channels})
       AND d.delivery_kind = 'instant'
       AND d.status IN ('queued', 'sending', 'sent')
       AND d.created_at >= date_trunc('day', %(now)s::timestamptz, %(zone)s)
@@ -178,10 +173,10 @@ metered AS (
     SELECT
         r.*,
         coalesce(u.instant, 0) AS instant,
-        r.channel <> 'account' AND coalesce(
+        r.quota AND coalesce(
             coalesce(u.instant, 0) >= r.instant_per_day, FALSE
         ) AS used_up,
-        r.channel IN ('email', 'telegram') AND (
+        r.digests AND (
             r.plan_code = 'free' OR r.digest_only OR coalesce(r.instant_per_day = 0, FALSE)
         ) AS always_digest
     FROM ruled AS r
@@ -191,15 +186,21 @@ decisions AS (
     SELECT
         user_id,
         channel,
-        coalesce(reason, CASE WHEN channel = 'sms' AND used_up THEN 'quota' END) AS reason,
-        CASE WHEN always_digest OR (used_up AND channel <> 'sms') THEN 'digest' ELSE 'instant' END
+        coalesce(reason, CASE WHEN used_up AND NOT digests THEN 'quota' END) AS reason,
+        CASE WHEN always_digest OR (used_up AND digests) THEN 'digest' ELSE 'instant' END
             AS kind,
-        used_up AND channel <> 'sms' AND NOT always_digest AS overflow,
+        used_up AND digests AND NOT always_digest AS overflow,
+        sent_on_creation,
         instant AS quota_used,
         instant_per_day AS quota_limit
     FROM metered
 )
-"""
+""").format(
+    user_columns=USER_COLUMNS,
+    channels=CHANNEL_ROWS,
+    destination=destination("a", "c"),
+    quota_channels=sql.Literal(list(QUOTA_CHANNELS)),
+)
 
 # One range of one event: decide, insert, count, and with the last range set the marker, all in
 # one statement and so in one transaction. Under an allowlist the marker stays NULL: whoever is
@@ -215,8 +216,8 @@ created AS (
         %(event_id)s,
         channel,
         kind,
-        CASE WHEN channel = 'account' THEN 'sent' ELSE 'queued' END,
-        CASE WHEN channel = 'account' THEN %(now)s::timestamptz END,
+        CASE WHEN sent_on_creation THEN 'sent' ELSE 'queued' END,
+        CASE WHEN sent_on_creation THEN %(now)s::timestamptz END,
         %(now)s
     FROM decisions
     WHERE reason IS NULL
@@ -247,7 +248,7 @@ SELECT
     count(*) FILTER (WHERE reason = 'exists') AS "exists",
     count(*) FILTER (WHERE reason = 'quota') AS quota
 FROM decisions
-""").format(decisions=sql.SQL(DECISIONS))
+""").format(decisions=DECISIONS)
 
 
 def run(context: PhaseContext) -> Counts:

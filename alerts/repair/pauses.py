@@ -10,12 +10,10 @@ from typing import Any
 
 from alerts import db
 from alerts.paging import iso
-from alerts.phases.send.sender import CHANNELS
 from alerts.redaction import REDACTED
 from alerts.repair import audit
 
 ENGINE = "all"
-PAUSABLE = CHANNELS
 LONGEST_REASON = 200
 # A chat id or a number without its plus: in a log it may be any count, in a reason it says whom.
 _LONG_NUMBER = re.compile(r"\d{7,}")

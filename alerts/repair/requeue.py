@@ -11,13 +11,11 @@ from psycopg2 import sql
 from alerts import db
 from alerts.failures import FailureClass, codes_of
 from alerts.phases.send.claims import LEFT_OUT, QUEUES, too_old
-from alerts.phases.send.sender import CHANNELS
 from alerts.repair import audit
 from alerts.settings.config import Settings
 
 _QUEUE_OF = {queue.name: queue for queue in QUEUES}
 KINDS = {name: queue.table for name, queue in _QUEUE_OF.items()}
-SEND_CHANNELS = CHANNELS
 INCLUDES = ("exhausted", "unknown", "not_configured")
 MAX_SINCE_HOURS = 168
 DEFAULT_SINCE_HOURS = 24

@@ -12,7 +12,9 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from alerts.settings.channels import ChannelSettings
+from alerts.channels import PROVIDERS, SECRET_NAMES
+from alerts.channels.choosing import ChannelSettings, read_channels
+from alerts.channels.names import KINDS
 from alerts.settings.env import (
     ConfigError,
     EnvReader,
@@ -94,7 +96,7 @@ class Settings:
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read and check every variable; raises :class:`ConfigError` naming all that fail."""
-        env = EnvReader(environ)
+        env = EnvReader(environ, SECRET_NAMES)
         enabled = env.text("ALERTS_V2_ENABLED")
         word = (enabled or "true").lower()
         settings = cls(
@@ -109,10 +111,9 @@ class Settings:
             retry_base_seconds=env.integer("ALERTS_RETRY_BASE_SECONDS", 60, 1, 86_400),
             retry_max_seconds=env.integer("ALERTS_RETRY_MAX_SECONDS", 3600, 1, 604_800),
             rate_limits_per_minute={
-                channel: env.optional_integer(
-                    f"ALERTS_RATE_LIMIT_{channel.upper()}_PER_MINUTE", 1, 1_000_000
-                )
-                for channel in ("email", "telegram", "sms")
+                kind.name: env.optional_integer(kind.rate_limit_variable, 1, 1_000_000)
+                for kind in KINDS
+                if not kind.sent_on_creation
             },
             max_send_per_run=env.integer("ALERTS_MAX_SEND_PER_RUN", 1000, 1, 1_000_000),
             allowlist=env.parsed(
@@ -146,7 +147,7 @@ class Settings:
                 "ALERTS_CLOCK", None, parse_time, "an ISO time like 2022-03-08T18:00:00+00:00"
             ),
             ci=(env.text("CI") or "").lower() in TRUE_WORDS,
-            channels=ChannelSettings.read(env),
+            channels=read_channels(env, PROVIDERS),
             github=_github(env),
         )
         if env.problems:

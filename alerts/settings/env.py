@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -14,7 +14,7 @@ T = TypeVar("T")
 _HIDDEN = "a value that does not parse (not shown)"
 # Values of other variables are shown when they do not parse: not where a secret was put into
 # the wrong one. Credentials in addresses, queries, and long unbroken texts are taken for secrets.
-_SECRET_NAME = re.compile(r"_KEY$|_TOKEN$|^SMTP_URL$|^DATABASE_URL$")
+_SECRET_NAME = re.compile(r"_KEY$|_TOKEN$|^DATABASE_URL$")
 _PRIVATE = re.compile(r"[@?%=]|(?=[\d:_-]*[a-z])[\w:-]{24,}", re.IGNORECASE)
 
 
@@ -98,10 +98,12 @@ class EnvReader:
     """Reads variables by type and collects a :class:`Problem` for each that does not parse.
 
     A value that does not parse reads as its default, so that one pass finds every problem.
+    ``secret_names``: variables whose values no message repeats, besides those named like one.
     """
 
-    def __init__(self, environ: Mapping[str, str]) -> None:
+    def __init__(self, environ: Mapping[str, str], secret_names: Collection[str] = ()) -> None:
         self._environ = environ
+        self._secret_names = secret_names
         self.problems: list[Problem] = []
 
     def text(self, name: str) -> str | None:
@@ -133,7 +135,11 @@ class EnvReader:
 
     def _private(self, value: str) -> bool:
         """Whether the value of some variable could be, or hold, an address or a secret."""
-        secrets = (v.strip() for k, v in self._environ.items() if _SECRET_NAME.search(k))
+        secrets = (
+            held.strip()
+            for name, held in self._environ.items()
+            if name in self._secret_names or _SECRET_NAME.search(name)
+        )
         return bool(_PRIVATE.search(value)) or any(s in value for s in secrets if s)
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from alerts.channels.names import CHANNELS
 from alerts.failures import FailureCode
-from alerts.health.report import CHANNELS, STATUSES
+from alerts.health.report import STATUSES
 from alerts.lookup import deliveries
 from alerts.lookup.explain import explain
 from alerts.paging import checked_cursor

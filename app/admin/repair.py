@@ -6,6 +6,7 @@ from typing import Any
 
 from flask import g
 
+from alerts.channels.names import SEND_CHANNELS
 from alerts.failures import FailureCode
 from alerts.redaction import redactor_for
 from alerts.repair import audit, pauses, requeue
@@ -29,7 +30,7 @@ def retry_failed() -> dict[str, Any]:
         limit=params.integer("limit", most, 1, most),
         include=params.parsed("include", (), requeue.parse_include, _INCLUDE_TAKES),
         failure_code=params.choice("failure_code", tuple(FailureCode)),
-        channel=params.choice("channel", requeue.SEND_CHANNELS),
+        channel=params.choice("channel", SEND_CHANNELS),
         dry_run=params.boolean("dry_run"),
     )
     with database().transaction(read_only=False) as conn:
@@ -54,7 +55,7 @@ def list_actions() -> dict[str, Any]:
 def pause() -> dict[str, Any]:
     """Stop the engine, or one channel."""
     params = Params("channel", "reason")
-    channel = params.choice("channel", pauses.PAUSABLE)
+    channel = params.choice("channel", SEND_CHANNELS)
     reason = params.parsed("reason", "", pauses.checked_reason, _REASON_TAKES)
     if not reason:
         raise ApiError(400, "bad_parameter", f"Parameter reason is missing: {_REASON_TAKES}.")
@@ -65,7 +66,7 @@ def pause() -> dict[str, Any]:
 def resume() -> dict[str, Any]:
     """Let it go on."""
     params = Params("channel", "reason")
-    channel = params.choice("channel", pauses.PAUSABLE)
+    channel = params.choice("channel", SEND_CHANNELS)
     reason = params.parsed("reason", "", pauses.checked_reason, _REASON_TAKES) or None
     with database().transaction(read_only=False) as conn:
         return pauses.resume(conn, channel, reason, **_writer())

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from alerts.redaction import Redactor, redactor_for
 from alerts.settings.config import Settings
+from tests.support.environ import hush, secret_environ
 
 SECRET = "s3cr/t+pa ss&wörd"
 PLAIN = Redactor()
@@ -166,6 +167,7 @@ def test_redactor_for_settings_knows_every_secret() -> None:
         "BREVO_API_KEY": "brevo-key-4",
         "RESEND_API_KEY": "resend-key-5",
         "TELEGRAM_BOT_TOKEN": "bot-token-6",
+        "TWILIO_ACCOUNT_SID": "twilio-sid-8",
         "TWILIO_AUTH_TOKEN": "twilio-token-7",
         "EMAIL_PROVIDER": "outbox",
     }
@@ -173,6 +175,7 @@ def test_redactor_for_settings_knows_every_secret() -> None:
     secrets = (
         *("sword/fish", "sword%2Ffish", "newtoken-1", "oldtoken-2", "smtp-pass-3"),
         *("brevo-key-4", "resend-key-5", "bot-token-6", "twilio-token-7"),
+        "twilio-sid-8",
     )
     for secret in secrets:
         assert redactor.scrub(f"x {secret} y") == "x [redacted] y"
@@ -184,6 +187,15 @@ def test_redactor_for_settings_knows_every_secret() -> None:
 def test_password_is_known_in_every_form_of_connection_string(dsn: str) -> None:
     redactor = redactor_for(Settings.from_env({"DATABASE_URL": dsn}))
     assert redactor.scrub("x sword fish y") == "x [redacted] y"
+
+
+@pytest.mark.parametrize(("name", "given"), secret_environ().items())
+def test_redactor_knows_each_secret_that_a_provider_declares(name: str, given: str) -> None:
+    """Also of a provider that is not in use; and it is known, not merely like a secret."""
+    secret = hush(name)
+    assert Redactor().scrub(f"x {secret} y") == f"x {secret} y"
+    redactor = redactor_for(Settings.from_env({name: given, "EMAIL_PROVIDER": "outbox"}))
+    assert redactor.scrub(f"x {secret} y") == "x [redacted] y"
 
 
 def test_settings_without_secrets_give_a_working_redactor() -> None:

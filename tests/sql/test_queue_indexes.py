@@ -10,7 +10,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from alerts.health import report as health
+from alerts.channels.names import CHANNELS
 from alerts.health.queue import read_queue
 from alerts.phases.send import claims
 from tests.support.world import NOW, add_alert, query, run, value
@@ -158,7 +158,7 @@ def test_rescue_reads_claims_only(busy: Connection) -> None:
 
 def test_the_oldest_due_rows_are_found_without_reading_the_history(busy: Connection) -> None:
     db.execute(busy, "BEGIN")
-    queue = read_queue(busy, health.CHANNELS, NOW)
+    queue = read_queue(busy, CHANNELS, NOW)
     oldest = [row["delivery"] for row in queue.values() if row["delivery"]]
     assert min(oldest) == NOW - timedelta(hours=1)
     assert sum(row["lapsed_claims"] for row in queue.values()) == 50

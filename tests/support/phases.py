@@ -27,7 +27,7 @@ OLD_TABLES = (
     *("user_alert_deliveries", "user_alert_digests", "user_alert_digest_items"),
 )
 
-_DECIDE = sql.SQL("WITH {} SELECT * FROM decisions").format(sql.SQL(DECISIONS))
+_DECIDE = sql.SQL("WITH {} SELECT * FROM decisions").format(DECISIONS)
 
 
 def utc(text: str) -> datetime:

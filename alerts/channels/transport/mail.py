@@ -16,7 +16,9 @@ from email.utils import formataddr, formatdate, parseaddr
 from functools import lru_cache
 
 from alerts.channels.base import Message
+from alerts.channels.provider import Variable
 from alerts.failures import DeliveryError, FailureCode
+from alerts.settings.env import EnvReader
 
 # Tells other mail programs not to answer: no out-of-office notes, no receipts.
 NO_REPLY_HEADERS = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
@@ -64,6 +66,22 @@ class Sender:
     def __str__(self) -> str:
         """``Name <address>``, the name quoted where it must be."""
         return str(Address(self.name, addr_spec=self.address)) if self.name else self.address
+
+
+def _email_from(env: EnvReader) -> str | None:
+    return env.parsed("EMAIL_FROM", None, _parse_sender, "an address or Name <address>")
+
+
+def _parse_sender(text: str) -> str | None:
+    _, address = parseaddr(text)
+    local, _, domain = address.rpartition("@")
+    if not local.isascii() or not local or not domain or any(c in text for c in "\r\n\0"):
+        raise ValueError("no address")
+    domain.encode("idna")  # UnicodeError is a ValueError
+    return text
+
+
+EMAIL_FROM = Variable("EMAIL_FROM", _email_from)  # of every email provider
 
 
 def require_recipient(address: str) -> None:

@@ -9,12 +9,13 @@ import smtplib
 import socket
 import ssl
 import time
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from alerts.channels.transport.sockets import DeadlineSocket, DeadlineTlsSocket, connect
 from alerts.failures import DeliveryError, FailureCode
-from alerts.settings.channels import SmtpServer
+from alerts.settings.env import Secret
 
 REPLY_LINES_MAX = 100  # of one reply; the longest real ones list a server's extensions
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?!\S)")
@@ -24,6 +25,17 @@ _RECIPIENT_STATUSES = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "
 _DAILY_LIMIT_STATUS = "5.4.5"
 _AUTH_CODES = frozenset({530, 534, 535, 538})
 _RECIPIENT_CODES = frozenset({550, 551, 553})
+
+
+@dataclass(frozen=True)
+class SmtpServer:
+    """A mail server: ``tls_from_start`` for smtps, STARTTLS otherwise (optional on loopback)."""
+
+    host: str
+    port: int
+    user: str | None
+    password: Secret | None
+    tls_from_start: bool
 
 
 class Stage(StrEnum):

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from psycopg2 import sql
 
 from alerts import db
+from alerts.phases.channel_sql import destination
 
 CLAIM_SECONDS = 120
 
@@ -114,6 +115,7 @@ def _statement(text: str, queue: Queue) -> sql.Composed:
         eligible=sql.SQL(queue.eligible),
         event_id=sql.SQL(queue.event_column),
         left_out=sql.SQL(LEFT_OUT),
+        destination=destination("u", "q"),
         digest=sql.SQL(
             "q.period, q.window_start::timestamptz, q.window_end::timestamptz"
             if queue is DIGESTS
@@ -239,11 +241,7 @@ claimed AS (
 SELECT
     q.id, q.skip_code, q.user_id, q.channel, q.attempts, q.failure_code,
     q.next_retry_at::timestamptz, q.created_at::timestamptz, {event_id} AS event_id, {digest},
-    nullif(trim(CASE q.channel
-        WHEN 'email' THEN CASE WHEN u.email_verified IS NOT FALSE THEN u.email END
-        WHEN 'telegram' THEN u.telegram_chat_id::text
-        WHEN 'sms' THEN u.phone_number
-    END), '') AS destination
+    {destination} AS destination
 FROM claimed AS q
 LEFT JOIN users AS u ON u.id = q.user_id
 ORDER BY q.{age}, q.id

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
+from alerts.channels.names import SEND_CHANNELS
 from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
 from alerts.locks import LockLost
 from alerts.messages import Style
@@ -19,7 +20,6 @@ from alerts.phases.send.ledger import Ledger, released
 from alerts.phases.send.pacing import Pace
 from alerts.phases.send.rescue import rescue_lost
 
-CHANNELS = ("email", "telegram", "sms")
 POLL_SECONDS = 0.25  # how long the phase waits for a result before it looks at the clock again
 RENEW_SECONDS = 30.0
 RECLAIM_SECONDS = 5.0  # how often a long run looks at a channel that had nothing due
@@ -54,7 +54,7 @@ class _Sender:
         )
         self.largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
         self.paces = {name: Pace(2 * workers, self.largest_claim) for name in context.channels}
-        self.unconfigured = [name for name in CHANNELS if name not in context.channels]
+        self.unconfigured = [name for name in SEND_CHANNELS if name not in context.channels]
         self.contents = Contents(
             context.conn, Style(app_base_url=settings.app_base_url, timezone=settings.timezone)
         )
@@ -74,7 +74,7 @@ class _Sender:
         counts = self.ledger.counts()
         counts["stopped_early"] = stopped
         counts["channels_held"] = dict(self.held)
-        counts["channels"] = {name: self._seen(name) for name in CHANNELS}
+        counts["channels"] = {name: self._seen(name) for name in SEND_CHANNELS}
         if stopped == "lock_lost":
             raise PhaseFailed("lock_lost: the connection that held the phase lock ended", counts)
         if self.held:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from alerts.channels import build_channels
+from alerts.channels.base import Channel
+from alerts.channels.provider import CallOptions
 from alerts.settings.config import Settings
 from tests.support.adapters import message_for
 from tests.support.mailserver import MailServer
@@ -18,6 +20,7 @@ from tests.support.providers import (
     HttpProvider,
 )
 
+OPTIONS: CallOptions = {"timeout": 5.0, "connections": 2}
 TWILIO = {
     "TWILIO_ACCOUNT_SID": TWILIO_SID,
     "TWILIO_AUTH_TOKEN": TWILIO_TOKEN,
@@ -26,8 +29,12 @@ TWILIO = {
 BASES = ("BREVO_API_BASE", "RESEND_API_BASE", "TELEGRAM_API_BASE", "TWILIO_API_BASE")
 
 
+def built(environ: dict[str, str]) -> dict[str, Channel]:
+    return build_channels(Settings.from_env(environ).channels, OPTIONS)
+
+
 def test_nothing_configured_gives_no_channel() -> None:
-    assert build_channels(Settings.from_env({})) == {}
+    assert built({}) == {}
 
 
 @pytest.mark.parametrize(
@@ -38,8 +45,7 @@ def test_configured_channels_send_through_their_providers(
     email: str, key: dict[str, str], provider: HttpProvider
 ) -> None:
     environ = {**key, **TWILIO, "EMAIL_FROM": "a@example.com", "TELEGRAM_BOT_TOKEN": BOT_TOKEN}
-    settings = Settings.from_env({**environ, **dict.fromkeys(BASES, provider.url)})
-    channels = build_channels(settings)
+    channels = built({**environ, **dict.fromkeys(BASES, provider.url)})
     assert {name: channel.name for name, channel in channels.items()} == {
         "email": email,
         "telegram": "telegram",
@@ -54,7 +60,7 @@ def test_configured_channels_send_through_their_providers(
 def test_mail_server_is_used() -> None:
     with MailServer() as mail:
         environ = {"SMTP_URL": f"smtp://127.0.0.1:{mail.port}", "EMAIL_FROM": "a@example.com"}
-        channel = build_channels(Settings.from_env(environ))["email"]
+        channel = built(environ)["email"]
         assert channel.send(message_for())
         channel.close()
         assert len(mail.mails) == 1
@@ -62,7 +68,7 @@ def test_mail_server_is_used() -> None:
 
 def test_outbox_takes_every_channel(tmp_path: Path) -> None:
     environ = {"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": str(tmp_path)}
-    channels = build_channels(Settings.from_env(environ))
+    channels = built(environ)
     assert sorted(channels) == ["email", "sms", "telegram"]
     for channel in channels.values():
         channel.send(message_for())

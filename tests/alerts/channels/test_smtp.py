@@ -10,8 +10,8 @@ from email.policy import default
 import pytest
 
 from alerts.channels.smtp import SmtpChannel
+from alerts.channels.transport.smtp_session import SmtpServer
 from alerts.failures import FailureCode as Code
-from alerts.settings.channels import SmtpServer
 from tests.support.adapters import EMAIL, FROM, failure_of, lasting, message_for, smtp
 from tests.support.mailserver import MailServer
 

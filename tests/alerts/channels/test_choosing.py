@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from alerts.channels import PROVIDERS, twilio
+from alerts.channels.choosing import read_channels
+from alerts.channels.provider import Provider, secret_variable
+from alerts.channels.smtp import SMTP_URL
 from alerts.settings.config import ConfigError, Settings
+from alerts.settings.env import EnvReader
 
 
 def read(**environ: str) -> Settings:
@@ -70,7 +76,10 @@ def test_credentials_choose_the_providers(
     channels = read(**environ).channels
     assert dict(channels.providers) == providers
     assert [problem.variable for problem in channels.incomplete] == missing
-    assert all(p.variable in p.message and "needs it" in p.message for p in channels.incomplete)
+    for problem in channels.incomplete:
+        assert problem.variable in problem.message
+        assert f"{problem.channel} through" in problem.message
+        assert "needs it" in problem.message
 
 
 def test_credentials_of_two_email_providers_ask_for_a_choice() -> None:
@@ -79,6 +88,30 @@ def test_credentials_of_two_email_providers_ask_for_a_choice() -> None:
     assert "EMAIL_PROVIDER is not set while BREVO_API_KEY, RESEND_API_KEY are" in message
     assert "it takes smtp or brevo or resend or outbox" in message
     assert read(**both, EMAIL_PROVIDER="resend").channels.providers == {"email": "resend"}
+
+
+def test_a_second_provider_of_any_channel_asks_for_a_choice_too() -> None:
+    """Sms has one provider; with another it gets a variable like email's."""
+    code = secret_variable("PIGEON_CODE")
+    build = twilio.PROVIDER.build
+    pigeon = Provider("pigeon", channels=("sms",), build=build, credentials=(code,))
+
+    def chosen(**environ: str) -> tuple[Mapping[str, str], list[str]]:
+        env = EnvReader({**TWILIO, "PIGEON_CODE": "c", **environ})
+        providers = read_channels(env, (*PROVIDERS, pigeon)).providers
+        return providers, [problem.message for problem in env.problems]
+
+    (message,) = chosen()[1]
+    assert message == (
+        "SMS_PROVIDER is not set while TWILIO_ACCOUNT_SID, PIGEON_CODE are;"
+        " it takes twilio or outbox or pigeon"
+    )
+    assert chosen(SMS_PROVIDER="pigeon") == ({"sms": "pigeon"}, [])
+    assert chosen(SMS_PROVIDER="twilio") == ({"sms": "twilio"}, [])
+    assert chosen(PIGEON_CODE="") == ({"sms": "twilio"}, [])
+    assert chosen(SMS_PROVIDER="raven")[1] == [
+        "SMS_PROVIDER got 'raven'; it takes twilio or outbox or pigeon"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +127,7 @@ def test_credentials_of_two_email_providers_ask_for_a_choice() -> None:
     ],
 )
 def test_smtp_urls(url: str, expected: tuple[Any, ...]) -> None:
-    server = read(SMTP_URL=url).channels.smtp
+    server = read(SMTP_URL=url).channels.values.get(SMTP_URL)
     assert server is not None
     password = server.password.reveal() if server.password else None
     found = (server.host, server.port, server.user, password, server.tls_from_start)

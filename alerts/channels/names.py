@@ -1,0 +1,46 @@
+"""The one list of channels; every other list is derived from it or compared with it by a test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ChannelKind:
+    """What a channel is called and can do.
+
+    ``destination`` is the column of ``users`` that holds the address; ``verified`` is the boolean
+    one beside it, whose FALSE means that the address counts as none. ``digests``: alerts may
+    wait for a digest, and those past the day's quota do; without digests they are skipped.
+    ``quota``: the plan limits the instant alerts of a day.
+    """
+
+    name: str
+    destination: str | None = None
+    verified: str | None = None
+    digests: bool = False
+    quota: bool = False
+
+    @property
+    def sent_on_creation(self) -> bool:
+        """Nothing leaves through a channel without destination: the row is the message."""
+        return self.destination is None
+
+    @property
+    def rate_limit_variable(self) -> str:
+        """The environment's variable that limits messages per minute."""
+        return f"ALERTS_RATE_LIMIT_{self.name.upper()}_PER_MINUTE"
+
+
+KINDS = (
+    ChannelKind("email", destination="email", verified="email_verified", digests=True, quota=True),
+    ChannelKind("telegram", destination="telegram_chat_id", digests=True, quota=True),
+    ChannelKind("sms", destination="phone_number", quota=True),
+    ChannelKind("account"),  # the inbox in the app
+)
+
+CHANNELS = tuple(kind.name for kind in KINDS)
+# Those that are sent: through a provider, with a rate limit, and can be paused.
+SEND_CHANNELS = tuple(kind.name for kind in KINDS if not kind.sent_on_creation)
+DIGEST_CHANNELS = tuple(kind.name for kind in KINDS if kind.digests)
+QUOTA_CHANNELS = tuple(kind.name for kind in KINDS if kind.quota)
