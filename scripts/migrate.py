@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from datetime import UTC
 from pathlib import Path
 
 # Run by path from any folder: the packages are found next to scripts/, nowhere else.
@@ -136,8 +137,8 @@ def _print_table(found: MigrationStatus) -> None:
     width = max(len(row.name) for row in found.rows)
     _print_line(f"{'version':<8} {'name':<{width}} state")
     for row in found.rows:
-        when = f" {row.applied_at:%Y-%m-%d %H:%M:%S%z}" if row.applied_at else ""
-        _print_line(f"{row.version:<8} {row.name:<{width}} {row.state}{when}")
+        when = f" {row.applied_at.astimezone(UTC):%Y-%m-%d %H:%M:%S%z}" if row.applied_at else ""
+        _print_line(f"{row.version:04}     {row.name:<{width}} {row.state}{when}")
 
 
 def _print_line(line: str) -> None:
