@@ -29,6 +29,7 @@ __all__ = [
 ]
 
 MIGRATIONS_DIR = Path(__file__).resolve().parents[2] / "sql"
+APPLICATION_NAME = "alerts-migrate"
 DEFAULT_TIMEOUTS = Timeouts()
 _BAD_ADDRESS = (
     "DATABASE_URL is not an address that PostgreSQL's client understands (it is not shown). It "
@@ -37,15 +38,11 @@ _BAD_ADDRESS = (
 )
 
 
-def _say_nothing(_line: str) -> None:
-    return
-
-
 def migrate(
     database_url: str,
     directory: Path = MIGRATIONS_DIR,
     *,
-    report: Report = _say_nothing,
+    report: Report = lambda _line: None,
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     dry_run: bool = False,
 ) -> list[str]:
@@ -56,14 +53,9 @@ def migrate(
     """
     migrations = load_migrations(directory)
     with _connected(database_url) as conn:
-        found = status(conn, directory)
-        found.refuse_unless_consistent()
-        for migration in migrations:
-            if migration.name in found.pending:
-                migration.refuse_what_breaks_the_transaction()
-        run = Run(conn, migrations, report, timeouts)
-        if not found.pending:
+        if status(conn, directory).ok:
             return []
+        run = Run(conn, migrations, report, timeouts)
         return run.rehearse() if dry_run else run.apply()
 
 
@@ -106,7 +98,7 @@ def _connect(database_url: str) -> connection:
     if misplaced or not set(parts.get("port", "")) <= set("0123456789,"):
         raise MigrationError(_BAD_ADDRESS)
     try:
-        return db.connect(database_url, application_name="alerts-migrate")
+        return db.connect(database_url, application_name=APPLICATION_NAME)
     except psycopg2.Error as error:
         text = str(error).strip()
         if any(form in text for form in _forms(parts.get("password", ""))):

@@ -21,24 +21,22 @@ from psycopg2.extensions import TRANSACTION_STATUS_INTRANS, connection, cursor
 
 from alerts.migrations.errors import StatementFailed, explain_failure, lock_holders
 from alerts.migrations.files import Migration, MigrationError
-from alerts.migrations.records import add_record, compare, ensure_table, read_records
+from alerts.migrations.records import add_record, compare, read_records
 
 # The first 64 bits of SHA-256("alerts_v2_migrations"), signed: every version deployed must
 # take the same lock.
 LOCK_KEY = 1784885692844659965
 
 # What DISCARD ALL does, in the forms that a transaction allows: what a file did to its session
-# ends with its transaction, also where a pooler gives the session to somebody else next.
-_DISCARD_ALL = """
+# ends with its transaction, also where a pooler gives the session to somebody else next. Then the
+# settings of migrations: a role's or database's own must not decide how one ends. The join leaves
+# out what this version of the server does not know.
+_FRESH_SESSION = """
 CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DEALLOCATE ALL; UNLISTEN *;
 DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; SELECT pg_advisory_unlock_all();
-"""
-# A role's or database's own settings must not decide how a migration ends. The join leaves out
-# what this version of the server does not know.
-_SETTINGS = """
 SELECT set_config(known.name, wanted.value, true)
 FROM (VALUES
-    ('lock_timeout', %(lock_timeout)s),
+    ('lock_timeout', %s),
     ('statement_timeout', '0'),
     ('transaction_timeout', '0'),
     ('idle_in_transaction_session_timeout', '0'),
@@ -106,7 +104,7 @@ class Run:
             # stay invisible after waiting for it.
             cur.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
             try:
-                self._reset_session(cur)
+                _freshen_session(cur, self.timeouts.table_lock)
                 self._take_lock(cur)
                 yield cur
                 cur.execute(end)
@@ -117,15 +115,6 @@ class Run:
                     raise explain_failure(error, self.conn) from None
                 raise
 
-    def _reset_session(self, cur: cursor) -> None:
-        cur.execute(_DISCARD_ALL)
-        self._set(cur, self.timeouts.table_lock)
-
-    @staticmethod
-    def _set(cur: cursor, lock_timeout: float) -> None:
-        milliseconds = max(1, round(lock_timeout * 1000))  # 0 would mean: wait for ever
-        cur.execute(_SETTINGS, {"lock_timeout": f"{milliseconds}ms"})
-
     def _take_lock(self, cur: cursor) -> None:
         cur.execute("SELECT pg_try_advisory_xact_lock(%s)", (LOCK_KEY,))
         if cur.fetchone() == (True,):
@@ -134,9 +123,9 @@ class Run:
         holders = lock_holders(self.conn, LOCK_KEY)
         self.report(f"waiting up to {seconds} for another migration run.{holders}")
         try:
-            self._set(cur, self.timeouts.other_run)
+            _freshen_session(cur, self.timeouts.other_run)
             cur.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
-            self._set(cur, self.timeouts.table_lock)
+            _freshen_session(cur, self.timeouts.table_lock)
         except psycopg2.errors.LockNotAvailable:
             cur.execute("ROLLBACK")  # or the server would not say who has it now
             raise MigrationError(
@@ -146,11 +135,13 @@ class Run:
             ) from None
 
     def _pending(self, cur: cursor) -> list[Migration]:
-        """What is pending now that the lock is held; makes the bookkeeping table."""
-        ensure_table(cur)
-        found = compare(self.migrations, read_records(cur))
+        """What is pending now that the lock is held, all of it searched before any of it runs."""
+        found = compare(self.migrations, read_records(cur, create=True))
         found.refuse_unless_consistent()
-        return [m for m in self.migrations if m.name in found.pending]
+        pending = [m for m in self.migrations if m.name in found.pending]
+        for migration in pending:
+            migration.refuse_what_breaks_the_transaction()
+        return pending
 
     def _execute(self, cur: cursor, migration: Migration) -> float:
         """Record and run one file, and clear what it left in the session; its milliseconds."""
@@ -165,13 +156,13 @@ class Run:
                 self._show_notices()
             ended = self.conn.info.transaction_status != TRANSACTION_STATUS_INTRANS
             if ended or (statement is None and cur.fetchone() != (transaction_id,)):
-                # Files are searched for such statements before they run; this is the net below.
+                # The net below the search for such statements.
                 raise MigrationError(
                     f"{migration.file_name} ended its transaction: part of it may be applied, and "
                     "its row in schema_migrations may be kept. Compare the database with the "
                     "file, and remove what ends the transaction."
                 )
-        self._reset_session(cur)
+        _freshen_session(cur, self.timeouts.table_lock)
         return (time.monotonic() - started) * 1000
 
     def _show_notices(self) -> None:
@@ -179,3 +170,8 @@ class Run:
             if not _DULL_NOTICE.search(notice):
                 self.report(f"  {notice.rstrip()}")
         self.conn.notices.clear()
+
+
+def _freshen_session(cur: cursor, lock_timeout: float) -> None:
+    milliseconds = max(1, round(lock_timeout * 1000))  # 0 would mean: wait for ever
+    cur.execute(_FRESH_SESSION, (f"{milliseconds}ms",))

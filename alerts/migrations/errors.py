@@ -11,16 +11,12 @@ import re
 from dataclasses import dataclass
 
 import psycopg2
+from psycopg2 import errorcodes
 from psycopg2.extensions import Diagnostics, connection
 
 from alerts.migrations.files import Migration, MigrationError
 from alerts.migrations.statements import Statement
 
-RAISED_BY_MIGRATION = "P0001"
-LOCK_NOT_AVAILABLE = "55P03"
-NOT_IN_TRANSACTION = "25001"
-INTEGRITY_CLASS = "23"
-DATA_CLASS = "22"
 # Classes whose DETAIL speaks of definitions (columns, types, dependent objects), not of rows.
 _DETAIL_CLASSES = ("0A", "25", "2B", "42", "55")
 
@@ -66,13 +62,13 @@ def explain_failure(failed: StatementFailed, conn: connection) -> MigrationError
     else:
         where = f"line {_line(statement, error.diag)}"
     lines = [f"{failed.migration.file_name}, {where}: {error_summary(error)}"]
-    if error.pgcode == LOCK_NOT_AVAILABLE:
+    if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
         lines.append(
             "A table it changes is in use by another session, and waiting longer would have "
             "blocked everyone behind it. Run again; if it happens again, end the long "
             f"transaction first.{lock_holders(conn)}"
         )
-    elif error.pgcode == NOT_IN_TRANSACTION:
+    elif error.pgcode == errorcodes.ACTIVE_SQL_TRANSACTION:
         lines.append("A migration runs in a transaction: use the form that works in one.")
     elif statement and _is_for_psql(statement, error):
         lines.append("That is for psql alone: no \\commands, and rows by INSERT, not by COPY.")
@@ -92,7 +88,7 @@ def _is_for_psql(statement: Statement, error: psycopg2.Error) -> bool:
     if error.pgcode is None:
         return statement.words[:1] == ("COPY",)
     position = int(error.diag.statement_position or 0)
-    return position > 0 and statement.text[position - 1] == "\\"
+    return position > 0 and statement.text[position - 1 : position] == "\\"
 
 
 def lock_holders(conn: connection, key: int | None = None) -> str:
@@ -117,41 +113,28 @@ def error_summary(error: psycopg2.Error) -> str:
     """What the server said, without values of rows: message, detail and hint on own lines."""
     code, diag = error.pgcode, error.diag
     if code is None:
-        return _driver_message(error)
-    if code.startswith(INTEGRITY_CLASS):
-        lines = [_integrity_error(error)]
-    elif code == RAISED_BY_MIGRATION:
-        lines = [diag.message_primary or ""]
-    else:
-        lines = [f"{_message(diag, code)} (SQLSTATE {code})"]
-    if diag.message_detail and (code == RAISED_BY_MIGRATION or code[:2] in _DETAIL_CLASSES):
-        lines.append(f"DETAIL: {diag.message_detail}")
-    if diag.message_hint:
-        lines.append(f"HINT: {diag.message_hint}")
-    return "\n".join(lines)
-
-
-def _message(diag: Diagnostics, code: str) -> str:
+        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+            return "the connection to the database was lost; run again: what is applied stays so"
+        return str(error).strip().partition("\n")[0]
     message = diag.message_primary or "the server gave no message"
-    # With a position the value is a constant of the file; without, it may come from a row.
-    if code.startswith(DATA_CLASS) and not diag.statement_position:
-        return _QUOTED.sub('"..."', message)
-    return message
+    if code.startswith(errorcodes.CLASS_INTEGRITY_CONSTRAINT_VIOLATION):
+        message = f"{_integrity_error(error)} (SQLSTATE {code}); the values are not shown"
+    elif code != errorcodes.RAISE_EXCEPTION:
+        # With a position the value is a constant of the file; without, it may come from a row.
+        if code.startswith(errorcodes.CLASS_DATA_EXCEPTION) and not diag.statement_position:
+            message = _QUOTED.sub('"..."', message)
+        message = f"{message} (SQLSTATE {code})"
+    if diag.message_detail and (code == errorcodes.RAISE_EXCEPTION or code[:2] in _DETAIL_CLASSES):
+        message += f"\nDETAIL: {diag.message_detail}"
+    return f"{message}\nHINT: {diag.message_hint}" if diag.message_hint else message
 
 
 def _integrity_error(error: psycopg2.Error) -> str:
-    names = {
+    concerned = {
         "constraint": error.diag.constraint_name,
         "table": error.diag.table_name,
         "column": error.diag.column_name,
     }
-    about = ", ".join(f'{label} "{name}"' for label, name in names.items() if name)
+    about = ", ".join(f'{kind} "{name}"' for kind, name in concerned.items() if name)
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
-    where = f" on {about}" if about else ""
-    return f"{kind}{where} (SQLSTATE {error.pgcode}); the values are not shown"
-
-
-def _driver_message(error: psycopg2.Error) -> str:
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        return "the connection to the database was lost; run again: what is applied stays applied"
-    return str(error).strip().partition("\n")[0]
+    return f"{kind} on {about}" if about else kind

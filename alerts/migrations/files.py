@@ -12,9 +12,8 @@ from alerts.migrations.statements import Statement, split_statements
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]{4})_[a-z0-9_]+\.sql")
 
-# Each migration runs in a transaction that also holds its row in schema_migrations. A file
-# that ends that transaction would commit half of itself, so it is refused before it starts:
-# found only afterwards, the half could not be taken back.
+# A file that ended its transaction would commit half of itself; found only afterwards, that half
+# could not be taken back.
 _TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}
 )
@@ -63,7 +62,7 @@ class Migration:
             if first in _TRANSACTION_WORDS or (first, second) == ("PREPARE", "TRANSACTION"):
                 problem = f"{first} is not allowed: every file runs in a transaction. Remove it"
             elif first == "SET" and second not in ("LOCAL", "CONSTRAINTS"):
-                problem = "SET does not outlive its file, where all is reset. Write SET LOCAL"
+                problem = "all settings are reset at the end of a file. Write SET LOCAL"
             if problem:
                 raise MigrationError(
                     f"{self.file_name}, line {statement.line}: {problem} (nothing was applied)."

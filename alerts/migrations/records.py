@@ -26,16 +26,16 @@ _OUR_COLUMNS = {
     "checksum text NOT NULL",
     "applied_at timestamp with time zone NOT NULL",
 }
-# Whatever stands under the table's name: an ordinary table or not, and its columns.
+# What stands under the table's name: the columns of an ordinary table.
 _SHAPE = """
-SELECT relation.relkind = 'r', array_remove(array_agg(
+SELECT CASE WHEN relkind = 'r' THEN coalesce(string_agg(
     attname || ' ' || format_type(atttypid, atttypmod)
-    || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END ORDER BY attnum
-), NULL)
-FROM pg_class AS relation
-LEFT JOIN pg_attribute ON attrelid = relation.oid AND attnum > 0 AND NOT attisdropped
-WHERE relation.oid = to_regclass('schema_migrations')
-GROUP BY relation.oid
+    || CASE WHEN attnotnull THEN ' NOT NULL' ELSE '' END, ', ' ORDER BY attnum
+), 'no columns') ELSE 'not even a table' END
+FROM pg_class
+LEFT JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
+WHERE pg_class.oid = to_regclass('schema_migrations')
+GROUP BY relkind
 """
 _ADD = """
 INSERT INTO schema_migrations (version, name, checksum, applied_at)
@@ -53,8 +53,7 @@ class MigrationState(StrEnum):
     MISSING = "MISSING"  # applied, but there is no such file
 
 
-@dataclass(frozen=True)
-class MigrationRow:
+class MigrationRow(NamedTuple):
     """One migration; ``applied_at`` is None when it is pending."""
 
     version: int
@@ -117,34 +116,24 @@ class Record(NamedTuple):
     applied_at: datetime
 
 
-def read_records(cur: cursor) -> list[Record]:
-    """The recorded migrations; empty when the table does not exist. At most two statements."""
-    if not _table_exists(cur):
+def read_records(cur: cursor, *, create: bool = False) -> list[Record]:
+    """The recorded migrations; where the table does not exist none, or with ``create`` a new one.
+
+    At most two statements. Raises :class:`MigrationError` where the table is not ours.
+    """
+    cur.execute(_SHAPE)
+    shape = cur.fetchone()
+    if shape is None:
+        if create:
+            cur.execute(_CREATE)
         return []
+    if set(shape[0].split(", ")) != _OUR_COLUMNS:
+        raise MigrationError(
+            f"schema_migrations of this database belongs to another tool ({shape[0]}): rename it, "
+            "or give the alerts a database of their own, then migrate again."
+        )
     cur.execute("SELECT version, name, checksum, applied_at FROM schema_migrations")
     return [Record(*row) for row in cur.fetchall()]
-
-
-def ensure_table(cur: cursor) -> None:
-    """Create ``schema_migrations`` where it does not exist."""
-    if not _table_exists(cur):
-        cur.execute(_CREATE)
-
-
-def _table_exists(cur: cursor) -> bool:
-    """Whether ``schema_migrations`` exists. Raises :class:`MigrationError` where it is not ours."""
-    cur.execute(_SHAPE)
-    found = cur.fetchone()
-    if found is None:
-        return False
-    ordinary, columns = found
-    if not ordinary or set(columns) != _OUR_COLUMNS:
-        what = f"its columns: {', '.join(columns) or 'none'}" if ordinary else "not even a table"
-        raise MigrationError(
-            f"schema_migrations of this database belongs to another tool ({what}): rename it, or "
-            "give the alerts a database of their own, then migrate again."
-        )
-    return True
 
 
 def add_record(cur: cursor, migration: Migration) -> str:
@@ -156,14 +145,18 @@ def add_record(cur: cursor, migration: Migration) -> str:
 
 def compare(migrations: Sequence[Migration], records: Sequence[Record]) -> MigrationStatus:
     """The state of every migration, known from its file, its row or both."""
-    files = {migration.version: migration for migration in migrations}
     recorded = {record.version: record for record in records}
-    versions = sorted(files.keys() | recorded.keys())
-    rows = tuple(_row(v, files.get(v), recorded.get(v)) for v in versions)
+    rows = [_row(migration, recorded.get(migration.version)) for migration in migrations]
+    rows += [
+        MigrationRow(record.version, record.name, MigrationState.MISSING, record.applied_at)
+        for record in records
+        if record.version not in {migration.version for migration in migrations}
+    ]
+    rows.sort()
     names = {s: tuple(row.name for row in rows if row.state == s) for s in MigrationState}
     newest = max(recorded, default=0)
     return MigrationStatus(
-        rows,
+        tuple(rows),
         applied=names[MigrationState.APPLIED],
         pending=names[MigrationState.PENDING],
         changed=names[MigrationState.CHANGED],
@@ -172,14 +165,9 @@ def compare(migrations: Sequence[Migration], records: Sequence[Record]) -> Migra
     )
 
 
-def _row(version: int, file: Migration | None, record: Record | None) -> MigrationRow:
-    if not record:
-        state = MigrationState.PENDING
-    elif not file:
-        state = MigrationState.MISSING
-    elif file.checksum == record.checksum:
-        state = MigrationState.APPLIED
-    else:
-        state = MigrationState.CHANGED
-    name = file.name if file else record.name if record else ""
-    return MigrationRow(version, name, state, record.applied_at if record else None)
+def _row(migration: Migration, record: Record | None) -> MigrationRow:
+    if record is None:
+        return MigrationRow(migration.version, migration.name, MigrationState.PENDING, None)
+    same = record.checksum == migration.checksum
+    state = MigrationState.APPLIED if same else MigrationState.CHANGED
+    return MigrationRow(migration.version, migration.name, state, record.applied_at)

@@ -53,19 +53,14 @@ class Statement:
 
 def split_statements(text: str) -> list[Statement]:
     """The statements of ``text`` in order; comments between them are left out."""
-    return [_statement(text, tokens) for tokens in _token_groups(text) if tokens]
-
-
-def _statement(text: str, tokens: list[re.Match[str]]) -> Statement:
-    start = tokens[0].start()
-    words = [token.group().upper() for token in tokens if token.lastgroup == "word"]
-    strings = [token.start() - start for token in tokens if token.lastgroup == "string"]
-    return Statement(
-        text=text[start : tokens[-1].end()],
-        line=text.count("\n", 0, start) + 1,
-        words=tuple(words[:_LEADING_WORDS]),
-        body=strings[0] if strings else None,
-    )
+    statements = []
+    for tokens in filter(None, _token_groups(text)):
+        start, end = tokens[0].start(), tokens[-1].end()
+        words = [token.group().upper() for token in tokens if token.lastgroup == "word"]
+        body = next((t.start() - start for t in tokens if t.lastgroup == "string"), None)
+        line = text.count("\n", 0, start) + 1
+        statements.append(Statement(text[start:end], line, tuple(words[:_LEADING_WORDS]), body))
+    return statements
 
 
 def _token_groups(text: str) -> Iterator[list[re.Match[str]]]:

@@ -90,7 +90,7 @@ def test_an_applied_migration_without_its_file_is_refused(
         (f"TABLE schema_migrations ({OURS.replace('INTEGER', 'TEXT')})", "version text"),
         (f"TABLE schema_migrations ({OURS.replace('checksum TEXT NOT NULL', 'checksum TEXT')})",
          "checksum text,"),
-        ("TABLE schema_migrations ()", "none"),
+        ("TABLE schema_migrations ()", "(no columns)"),
         ("VIEW schema_migrations AS SELECT 1 AS version", "not even a table"),
         ("SEQUENCE schema_migrations", "not even a table"),
         ("MATERIALIZED VIEW schema_migrations AS SELECT 1 AS version", "not even a table"),
@@ -191,7 +191,7 @@ def test_what_another_run_applied_meanwhile_is_not_applied_again(
 
         def finish_other_run(line: str) -> None:
             if line.startswith("waiting"):
-                records.ensure_table(cur)
+                records.read_records(cur, create=True)
                 records.add_record(cur, first)
                 cur.execute("COMMIT")
 
@@ -210,6 +210,20 @@ def test_settings_of_the_database_do_not_decide(empty_database_url: str, write: 
     sql = "SELECT pg_sleep(0.7); CREATE TABLE t AS SELECT current_setting('TimeZone') AS zone"
     migrations.migrate(empty_database_url, write(_0001_a=sql))
     assert query(empty_database_url, "SELECT zone FROM t") == [("UTC",)]
+
+
+@pytest.mark.parametrize("default", ["on", "off"])
+def test_a_backslash_is_a_backslash_whatever_the_database_says(
+    empty_database_url: str, write: Write, default: str
+) -> None:
+    query(
+        empty_database_url,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = "
+        f"{default}', current_database()); END $$",
+    )
+    directory = write(_0001_a=r"CREATE TABLE t AS SELECT 'a\' AS x, E';\';' AS y;" "\nSELECT ';'")
+    migrations.migrate(empty_database_url, directory)
+    assert query(empty_database_url, "SELECT x, y FROM t") == [("a\\", ";';")]
 
 
 def test_files_are_utf8_whatever_the_environment_says(
