@@ -12,6 +12,7 @@ import pytest
 from alerts import db, migrations
 from alerts.db import Connection
 from tests.support.migrating import Write, query, writer
+from tests.support.poolers import pgbouncer, transaction_pooler
 
 
 @pytest.fixture
@@ -153,3 +154,24 @@ def test_what_others_left_in_a_pooled_session_reaches_no_file(
     monkeypatch.setattr(db, "connect", connect)
     migrations.migrate(empty_database_url, write(_0001_a="CREATE TABLE t ()"))
     assert query(empty_database_url, "SELECT to_regclass('public.t')::text") == [("t",)]
+
+
+@pytest.mark.skipif(pgbouncer() is None, reason="pgbouncer is not installed")
+def test_behind_a_pooler_nobody_gets_what_a_file_left(
+    empty_database_url: str, write: Write, tmp_path: Path
+) -> None:
+    directory = write(
+        _0001_a="SELECT set_config('search_path', '', false), pg_advisory_lock(4711)",
+        _0002_b="CREATE TEMP TABLE leaked (); SELECT set_config('alerts.leak', 'x', false)",
+    )
+    for parent in [tmp_path, *tmp_path.parents][:3]:  # pgbouncer may run as another user
+        parent.chmod(parent.stat().st_mode | 0o055)
+    with transaction_pooler(pgbouncer() or "", empty_database_url, tmp_path) as url:
+        assert migrations.migrate(url, directory) == ["0001_a", "0002_b"]
+        left = query(
+            url,
+            "SELECT current_setting('search_path'), to_regclass('leaked'), "
+            "coalesce(current_setting('alerts.leak', true), ''), current_setting('lock_timeout'), "
+            "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')",
+        )
+    assert left == [('"$user", public', None, "", "0", 0)]
