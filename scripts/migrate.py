@@ -25,9 +25,10 @@ and only once, also when several deploys run at the same time. Run it again at a
 EPILOG = """\
 exit codes
   0  everything is applied (--status: what is applied agrees with the files)
-  1  a file out of sequence, badly named, changed or missing; an SQL error (its file and line
-     are named); a table or another run in the way for too long; no DATABASE_URL; no answer
-     from the database. Files applied before the error stay applied, the failing one is undone.
+  1  a file out of sequence, badly named, changed or missing; a schema_migrations of another
+     tool, or with a gap; an SQL error (its file and line are named); a table or another run in
+     the way for too long; no DATABASE_URL; no answer from the database. Files applied before
+     the error stay applied, the failing one is undone.
   2  wrong usage
 
 environment
