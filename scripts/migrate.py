@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from datetime import UTC
 from pathlib import Path
 
 # Run by path from any folder: the packages are found next to scripts/, nowhere else.
@@ -24,9 +25,10 @@ and only once, also when several deploys run at the same time. Run it again at a
 EPILOG = """\
 exit codes
   0  everything is applied (--status: what is applied agrees with the files)
-  1  a file out of sequence, badly named, changed or missing; an SQL error (its file and line
-     are named); a table or another run in the way for too long; no DATABASE_URL; no answer
-     from the database. Files applied before the error stay applied, the failing one is undone.
+  1  a file out of sequence, badly named, changed or missing; a schema_migrations of another
+     tool, or with a gap; an SQL error (its file and line are named); a table or another run in
+     the way for too long; no DATABASE_URL; no answer from the database. Files applied before
+     the error stay applied, the failing one is undone.
   2  wrong usage
 
 environment
@@ -136,8 +138,8 @@ def _print_table(found: MigrationStatus) -> None:
     width = max(len(row.name) for row in found.rows)
     _print_line(f"{'version':<8} {'name':<{width}} state")
     for row in found.rows:
-        when = f" {row.applied_at:%Y-%m-%d %H:%M:%S%z}" if row.applied_at else ""
-        _print_line(f"{row.version:<8} {row.name:<{width}} {row.state}{when}")
+        when = f" {row.applied_at.astimezone(UTC):%Y-%m-%d %H:%M:%S%z}" if row.applied_at else ""
+        _print_line(f"{row.version:04}     {row.name:<{width}} {row.state}{when}")
 
 
 def _print_line(line: str) -> None:

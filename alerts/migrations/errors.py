@@ -8,19 +8,15 @@ type integer: ..."). Both are left out; what a migration raises itself (P0001) i
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import psycopg2
-import psycopg2.errors
+from psycopg2 import errorcodes
 from psycopg2.extensions import Diagnostics, connection
 
 from alerts.migrations.files import Migration, MigrationError
 from alerts.migrations.statements import Statement
 
-RAISED_BY_MIGRATION = "P0001"
-LOCK_NOT_AVAILABLE = "55P03"
-NOT_IN_TRANSACTION = "25001"
-INTEGRITY_CLASS = "23"
-DATA_CLASS = "22"
 # Classes whose DETAIL speaks of definitions (columns, types, dependent objects), not of rows.
 _DETAIL_CLASSES = ("0A", "25", "2B", "42", "55")
 
@@ -28,50 +24,55 @@ _QUOTED = re.compile(r'"[^"]*"')
 # The words around it are translated with the server's language, the name is not.
 _CODE_BLOCK_LINE = re.compile(r"inline_code_block\D*(\d+)")
 
-# Sessions of this database that hold a lock on a table of it. pg_locks is open to every role,
-# the age of other roles' transactions is not.
-_TABLE_LOCK_HOLDERS = """
+# Sessions of this database that hold the advisory lock of the key (shown as two halves), or, the
+# key being NULL, a lock on a table. pg_locks is open to every role, the age of other roles'
+# transactions is not.
+_LOCK_HOLDERS = """
 SELECT DISTINCT activity.pid, activity.application_name, activity.state
 FROM pg_locks AS held
 JOIN pg_stat_activity AS activity ON activity.pid = held.pid
 WHERE held.granted
-  AND held.locktype = 'relation'
-  AND held.relation >= 16384
   AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND held.pid <> pg_backend_pid()
+  AND CASE held.locktype
+      WHEN 'relation' THEN %(key)s IS NULL AND held.relation >= 16384
+      WHEN 'advisory' THEN held.objsubid = 1
+          AND ((held.classid::bigint << 32) | held.objid::bigint) = %(key)s
+      ELSE false
+  END
 ORDER BY activity.pid
 LIMIT 5
 """
-# A 64-bit advisory key is shown as two halves.
-_ADVISORY_LOCK_HOLDERS = """
-SELECT activity.pid, activity.application_name, activity.state
-FROM pg_locks AS held
-JOIN pg_stat_activity AS activity ON activity.pid = held.pid
-WHERE held.granted
-  AND held.locktype = 'advisory'
-  AND held.objsubid = 1
-  AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND ((held.classid::bigint << 32) | held.objid::bigint) = %s
-  AND held.pid <> pg_backend_pid()
-"""
 
 
+@dataclass(eq=False)
 class StatementFailed(Exception):
-    """One statement of a migration failed; its cause is the driver's error."""
+    """A statement of a migration failed; None: the deferred constraints at its end."""
 
-    def __init__(self, migration: Migration, statement: Statement | None, error: psycopg2.Error):
-        super().__init__(migration.name)
-        self.migration = migration
-        self.statement = statement
-        self.error = error
+    migration: Migration
+    statement: Statement | None
+    error: psycopg2.Error
 
-    @property
-    def location(self) -> str:
-        """File and line; the file's end where a deferred constraint failed."""
-        if self.statement is None:
-            return f"{self.migration.file_name}, at its end (deferred constraints)"
-        line = _line(self.statement, self.error.diag)
-        return f"{self.migration.file_name}, line {line}"
+
+def explain_failure(failed: StatementFailed, conn: connection) -> MigrationError:
+    """The error of a statement for people, after the transaction was rolled back."""
+    statement, error = failed.statement, failed.error
+    if statement is None:
+        where = "at its end (deferred constraints)"
+    else:
+        where = f"line {_line(statement, error.diag)}"
+    lines = [f"{failed.migration.file_name}, {where}: {error_summary(error)}"]
+    if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
+        lines.append(
+            "A table it changes is in use by another session, and waiting longer would have "
+            "blocked everyone behind it. Run again; if it happens again, end the long "
+            f"transaction first.{lock_holders(conn)}"
+        )
+    elif error.pgcode == errorcodes.ACTIVE_SQL_TRANSACTION:
+        lines.append("A migration runs in a transaction: use the form that works in one.")
+    elif statement and _is_for_psql(statement, error):
+        lines.append("That is for psql alone: no \\commands, and rows by INSERT, not by COPY.")
+    return MigrationError("\n".join(lines))
 
 
 def _line(statement: Statement, diag: Diagnostics) -> int:
@@ -83,95 +84,57 @@ def _line(statement: Statement, diag: Diagnostics) -> int:
     return statement.line
 
 
-def explain_failure(failed: StatementFailed, conn: connection) -> MigrationError:
-    """The error of a statement for people, after the transaction was rolled back."""
-    error = failed.error
-    lines = [f"{failed.location}: {error_summary(error)}"]
-    if error.pgcode == LOCK_NOT_AVAILABLE:
-        lines.append(
-            "A table it changes is in use by another session, and waiting longer would have "
-            "blocked everyone behind it. Run again; if it happens again, end the long "
-            f"transaction first.{_holding(conn, _TABLE_LOCK_HOLDERS)}"
-        )
-    if error.pgcode == NOT_IN_TRANSACTION:
-        lines.append("A migration runs in a transaction: use the form that works in one.")
-    return MigrationError("\n".join(lines))
+def _is_for_psql(statement: Statement, error: psycopg2.Error) -> bool:
+    if error.pgcode is None:
+        return statement.words[:1] == ("COPY",)
+    position = int(error.diag.statement_position or 0)
+    return position > 0 and statement.text[position - 1 : position] == "\\"
 
 
-def explain_lock_wait(conn: connection, key: int, seconds: float) -> MigrationError:
-    """Another migration run did not end in time, and who it is where the server tells."""
-    return MigrationError(
-        f"another migration run has held the lock for more than {seconds:g} s; nothing was "
-        f"applied by this one. Wait until it has ended, then run again."
-        f"{lock_holders(conn, key)}"
-    )
+def lock_holders(conn: connection, key: int | None = None) -> str:
+    """A sentence naming the sessions that hold the advisory lock, without ``key`` one on a table.
 
-
-def lock_holders(conn: connection, key: int) -> str:
-    """A sentence naming the sessions that hold the advisory lock; empty when none is seen."""
-    return _holding(conn, _ADVISORY_LOCK_HOLDERS, key)
-
-
-def _holding(conn: connection, question: str, *params: int) -> str:
+    Empty when none is seen.
+    """
     try:
         with conn.cursor() as cursor:
-            cursor.execute(question, params or None)
+            cursor.execute(_LOCK_HOLDERS, {"key": key})
             rows = cursor.fetchall()
     except psycopg2.Error:  # an aid only: the error that led here matters more
-        return ""
-    if not rows:
         return ""
     sessions = ", ".join(
         f"pid {pid} ({name or 'no application name'}, {state or 'state not shown'})"
         for pid, name, state in rows
     )
-    return f" Sessions holding locks: {sessions}."
+    return f" Sessions holding locks: {sessions}." if sessions else ""
 
 
 def error_summary(error: psycopg2.Error) -> str:
     """What the server said, without values of rows: message, detail and hint on own lines."""
-    code = error.pgcode
+    code, diag = error.pgcode, error.diag
     if code is None:
-        return _driver_message(error)
-    diag = error.diag
-    if code.startswith(INTEGRITY_CLASS):
-        lines = [_integrity_error(error)]
-    elif code == RAISED_BY_MIGRATION:
-        lines = [diag.message_primary or ""]
-    else:
-        lines = [f"{_message(diag, code)} (SQLSTATE {code})"]
-    if diag.message_detail and (code == RAISED_BY_MIGRATION or code[:2] in _DETAIL_CLASSES):
-        lines.append(f"DETAIL: {diag.message_detail}")
-    if diag.message_hint:
-        lines.append(f"HINT: {diag.message_hint}")
-    return "\n".join(lines)
-
-
-def _message(diag: Diagnostics, code: str) -> str:
+        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+            return "the connection to the database was lost; run again: what is applied stays so"
+        return str(error).strip().partition("\n")[0]
     message = diag.message_primary or "the server gave no message"
-    # With a position the value is a constant of the file; without, it may come from a row.
-    if code.startswith(DATA_CLASS) and not diag.statement_position:
-        return _QUOTED.sub('"..."', message)
-    return message
+    if code.startswith(errorcodes.CLASS_INTEGRITY_CONSTRAINT_VIOLATION):
+        message = f"{_integrity_error(error)} (SQLSTATE {code}); the values are not shown"
+    elif code != errorcodes.RAISE_EXCEPTION:
+        # With a position the value is a constant of the file; without, it may come from a row.
+        if code.startswith(errorcodes.CLASS_DATA_EXCEPTION) and not diag.statement_position:
+            message = _QUOTED.sub('"..."', message)
+        message = f"{message} (SQLSTATE {code})"
+    if diag.message_detail and (code == errorcodes.RAISE_EXCEPTION or code[:2] in _DETAIL_CLASSES):
+        message += f"\nDETAIL: {diag.message_detail}"
+    return f"{message}\nHINT: {diag.message_hint}" if diag.message_hint else message
 
 
 def _integrity_error(error: psycopg2.Error) -> str:
-    diag = error.diag
-    parts = [
-        f'{label} "{name}"'
-        for label, name in (
-            ("constraint", diag.constraint_name),
-            ("table", diag.table_name),
-            ("column", diag.column_name),
-        )
-        if name
-    ]
+    concerned = {
+        "constraint": error.diag.constraint_name,
+        "table": error.diag.table_name,
+        "column": error.diag.column_name,
+    }
+    about = ", ".join(f'{kind} "{name}"' for kind, name in concerned.items() if name)
     kind = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(error).__name__).lower()
-    where = f" on {', '.join(parts)}" if parts else ""
-    return f"{kind}{where} (SQLSTATE {error.pgcode}); the values are not shown"
-
-
-def _driver_message(error: psycopg2.Error) -> str:
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        return "the connection to the database was lost; run again: what is applied stays applied"
-    return str(error).strip().partition("\n")[0]
+    return f"{kind} on {about}" if about else kind

@@ -12,9 +12,8 @@ from alerts.migrations.statements import Statement, split_statements
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]{4})_[a-z0-9_]+\.sql")
 
-# Each migration runs in a transaction that also holds its row in schema_migrations. A file
-# that ends that transaction would commit half of itself, so it is refused before it starts:
-# found only afterwards, the half could not be taken back.
+# A file that ended its transaction would commit half of itself; found only afterwards, that half
+# could not be taken back.
 _TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}
 )
@@ -58,28 +57,22 @@ class Migration:
                 f"{self.file_name} holds no SQL statement: was it saved whole? Nothing was applied."
             )
         for statement in self.statements:
-            _refuse_statement(self.file_name, statement)
-
-
-def _refuse_statement(file_name: str, statement: Statement) -> None:
-    where = f"{file_name}, line {statement.line}"
-    words = statement.words
-    if words[:1] and (words[0] in _TRANSACTION_WORDS or words[:2] == ("PREPARE", "TRANSACTION")):
-        raise MigrationError(
-            f"{where}: {words[0]} is not allowed in a migration: every file already runs in one "
-            "transaction of its own, together with its record. Remove it (the file was not begun)."
-        )
-    if words[:1] == ("SET",) and words[1:2] not in (("LOCAL",), ("CONSTRAINTS",)):
-        raise MigrationError(
-            f"{where}: a plain SET would outlive the file and reach the next one, or another "
-            "client behind a connection pooler. Write SET LOCAL (the file was not begun)."
-        )
+            first, second = (*statement.words, "", "")[:2]
+            problem = ""
+            if first in _TRANSACTION_WORDS or (first, second) == ("PREPARE", "TRANSACTION"):
+                problem = f"{first} is not allowed: every file runs in a transaction. Remove it"
+            elif first == "SET" and second not in ("LOCAL", "CONSTRAINTS"):
+                problem = "all settings are reset at the end of a file. Write SET LOCAL"
+            if problem:
+                raise MigrationError(
+                    f"{self.file_name}, line {statement.line}: {problem} (nothing was applied)."
+                )
 
 
 def load_migrations(directory: Path) -> list[Migration]:
     """The migrations of ``directory`` by number, which run from 1 without a gap.
 
-    Raises :class:`MigrationError` naming every file that is badly named, unreadable or out of
+    Raises :class:`MigrationError` naming a file that is badly named, unreadable or out of
     sequence. Files that neither end in ``.sql`` nor begin with a digit (a README) are left alone.
     """
     if not directory.is_dir():
@@ -87,7 +80,12 @@ def load_migrations(directory: Path) -> list[Migration]:
     paths = sorted(path for path in directory.iterdir() if _looks_like_migration(path))
     if not paths:
         raise MigrationError(f"{directory} holds no migrations (NNNN_name.sql).")
-    _refuse_names(paths)
+    bad = [path.name for path in paths if not _FILE_NAME.fullmatch(path.name)]
+    if bad:
+        raise MigrationError(
+            f"badly named: {', '.join(bad)}. A migration is named NNNN_name.sql: four digits, "
+            "an underscore, then small letters, digits and underscores."
+        )
     _refuse_numbers(paths)
     return [Migration(_version(path), path.stem, _read(path)) for path in paths]
 
@@ -97,33 +95,18 @@ def _looks_like_migration(path: Path) -> bool:
     return path.is_file() and (path.suffix.lower() == ".sql" or path.name[0].isdigit())
 
 
-def _refuse_names(paths: list[Path]) -> None:
-    bad = [path.name for path in paths if not _FILE_NAME.fullmatch(path.name)]
-    if bad:
-        raise MigrationError(
-            f"badly named: {', '.join(bad)}. A migration is named NNNN_name.sql: four digits, "
-            "an underscore, then small letters, digits and underscores."
-        )
-
-
 def _refuse_numbers(paths: list[Path]) -> None:
-    names_by_version: dict[int, list[str]] = {}
-    for path in paths:
-        names_by_version.setdefault(_version(path), []).append(path.name)
-    problems = [
-        f"the number {version:04} is used twice: {', '.join(names)}"
-        for version, names in names_by_version.items()
-        if len(names) > 1
-    ]
-    if 0 in names_by_version:
-        problems.append("the numbers begin at 0001, not at 0000")
-    problems += [
-        f"the number {version:04} is missing, though there is {max(names_by_version):04}"
-        for version in range(1, max(names_by_version))
-        if version not in names_by_version
-    ]
-    if problems:
-        raise MigrationError("; ".join(problems) + ". Renumber the files that are new.")
+    for wanted, path in enumerate(paths, start=1):
+        number = _version(path)
+        if number == wanted:
+            continue
+        if number > wanted:
+            problem = f"the number {wanted:04} is missing, though there is {path.name}"
+        elif number == 0:
+            problem = f"the numbers begin at 0001, not at 0000 ({path.name})"
+        else:
+            problem = f"the number {number:04} is used twice: {paths[wanted - 2].name}, {path.name}"
+        raise MigrationError(f"{problem}. Renumber the files that are new.")
 
 
 def _version(path: Path) -> int:

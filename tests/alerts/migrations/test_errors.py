@@ -34,6 +34,18 @@ def write(tmp_path: Path) -> Write:
         ("CREATE TABLE t ();\nCREATE INDEX CONCURRENTLY i ON t ((1));", 2, "transaction block"),
         ("SELECT 1;\nVACUUM;", 2, "use the form that works in one"),
         ("SELECT 1;\nCOPY pg_class FROM STDIN;", 2, "COPY"),
+        ("SELECT 1;\nCREATE TABLE u (n INT", 2, "at end of input"),
+        ("SELECT 1;\n/* the rest\nDROP TABLE kept;", 2, "unterminated /* comment"),
+        ("SELECT 1;\nCOPY pg_class (relname) FROM stdin;\n1\tit's; $$\n\\.\n", 2, "rows by INSERT"),
+        ("SELECT 1;\n\\connect other\nSELECT 1;", 2, "no \\commands"),
+        ("-- a dump\n\n\\restrict a8f'x\nSELECT 1;", 3, "no \\commands"),
+        ("SELECT 1;\nSELECT 2\n  AS n \\gset\n", 3, "no \\commands"),
+        ("SELECT 1;\n/* a /* b; */\n SELECT 2;", 2, "unterminated /* comment"),
+        ("SELECT 1;\nSELECT $a$ ;\n SELECT 2;", 2, "unterminated dollar-quoted string"),
+        ('SELECT 1;\nSELECT "a;\n SELECT 2;', 2, "unterminated quoted identifier"),
+        ("SELECT 1;\r\nSELECT\r\n  nope;\r\n", 3, "nope"),
+        ("\ufeffSELECT 1;\n\nSELECT nope -- the end", 3, "nope"),
+        ("SELECT 'ü;\n', $x$;\n$x$, E'\\';\n';\n/* ;\n/* ; */ */ SELECT 1 / 0;", 6, "division"),
     ],
 )
 def test_an_sql_error_names_file_and_line_and_undoes_the_file(

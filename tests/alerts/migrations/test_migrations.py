@@ -10,9 +10,14 @@ import pytest
 
 from alerts import migrations
 from alerts.migrations import MIGRATIONS_DIR, MigrationError, Timeouts, records
+from alerts.migrations.apply import LOCK_KEY
 from alerts.migrations.files import load_migrations
-from alerts.migrations.transaction import LOCK_KEY
 from tests.support.migrating import CATALOGUE, Write, connected, query, recorded, refusal, writer
+
+OURS = (
+    "version INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, "
+    "applied_at TIMESTAMPTZ NOT NULL"
+)
 
 
 @pytest.fixture
@@ -21,7 +26,7 @@ def write(tmp_path: Path) -> Write:
     return writer(tmp_path)
 
 
-# Order, bookkeeping, adoption
+# Order, bookkeeping, tables that are not ours
 
 
 def test_files_are_applied_in_order_once(empty_database_url: str, write: Write) -> None:
@@ -75,33 +80,73 @@ def test_an_applied_migration_without_its_file_is_refused(
 
 
 @pytest.mark.parametrize(
-    "table",
+    ("found", "named"),
     [
-        "CREATE TABLE schema_migrations (version INTEGER PRIMARY KEY)",
-        "CREATE TABLE schema_migrations (version TEXT, applied_at TIMESTAMP, by TEXT)",
+        ("TABLE schema_migrations (version INTEGER PRIMARY KEY)", "version integer NOT NULL"),
+        ("TABLE schema_migrations (version BIGINT NOT NULL, dirty BOOLEAN)", "dirty boolean"),
+        ("TABLE schema_migrations (version VARCHAR NOT NULL)", "version character varying"),
+        ("TABLE schema_migrations (version TEXT, applied_at TIMESTAMP, by TEXT)", "by text"),
+        (f"TABLE schema_migrations ({OURS}, dirty BOOLEAN)", "dirty boolean"),
+        (f"TABLE schema_migrations ({OURS.replace('INTEGER', 'TEXT')})", "version text"),
+        (f"TABLE schema_migrations ({OURS.replace('checksum TEXT NOT NULL', 'checksum TEXT')})",
+         "checksum text,"),
+        ("TABLE schema_migrations ()", "(no columns)"),
+        ("VIEW schema_migrations AS SELECT 1 AS version", "not even a table"),
+        ("SEQUENCE schema_migrations", "not even a table"),
+        ("MATERIALIZED VIEW schema_migrations AS SELECT 1 AS version", "not even a table"),
     ],
-)
-def test_a_table_with_fewer_columns_is_completed_and_its_rows_kept(
-    empty_database_url: str, write: Write, table: str
+)  # fmt: skip
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_table_of_another_tool_is_refused_and_left_as_it_is(
+    empty_database_url: str, write: Write, found: str, named: str, dry_run: bool
 ) -> None:
-    query(empty_database_url, table)
-    query(empty_database_url, "INSERT INTO schema_migrations (version) VALUES ('1')")
-    directory = write(_0001_first="SELECT 1 / 0", _0002_second="CREATE TABLE t ()")
-    lines: list[str] = []
-    assert migrations.migrate(empty_database_url, directory, report=lines.append) == ["0002_second"]
-    assert lines[0] == "0001_first.sql  recorded by an older tool: taken as applied"
-    assert recorded(empty_database_url) == ["0001_first", "0002_second"]
-    assert "0001_first.sql was changed" in refusal(empty_database_url, write(_0001_first="SELECT"))
+    query(empty_database_url, f"CREATE {found}")
+    before = query(empty_database_url, CATALOGUE)
+    directory = write(_0001_first="CREATE TABLE t ()")
+    message = refusal(empty_database_url, directory, dry_run=dry_run)
+    assert message.startswith("schema_migrations of this database belongs to another tool")
+    assert named in message
+    assert message.endswith("then migrate again.")
+    with pytest.raises(MigrationError, match="belongs to another tool"):
+        migrations.status_of(empty_database_url, directory)
+    assert query(empty_database_url, CATALOGUE) == before
 
 
-def test_a_table_of_another_tool_is_refused(empty_database_url: str, write: Write) -> None:
-    query(empty_database_url, "CREATE TABLE schema_migrations AS SELECT 'x' AS migration")
+def test_a_table_whose_other_columns_were_dropped_is_ours(
+    empty_database_url: str, write: Write
+) -> None:
+    query(empty_database_url, f"CREATE TABLE schema_migrations (dirty BOOLEAN, {OURS})")
+    query(empty_database_url, "ALTER TABLE schema_migrations DROP COLUMN dirty")
+    assert migrations.migrate(empty_database_url, write(_0001_a="SELECT 1")) == ["0001_a"]
+
+
+@pytest.mark.parametrize("deleted", [(1, 2, 3, 4), (2,), (1,), (2, 4)])
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_gap_in_the_recorded_versions_is_refused(
+    empty_database_url: str, write: Write, deleted: tuple[int, ...], dry_run: bool
+) -> None:
+    directory = write(**{f"_000{number}_m": "SELECT 1" for number in range(1, 6)})
+    migrations.migrate(empty_database_url, directory)
+    numbers = ", ".join(map(str, deleted))
+    query(empty_database_url, f"DELETE FROM schema_migrations WHERE version IN ({numbers})")
+    before = recorded(empty_database_url)
+    message = refusal(empty_database_url, directory, dry_run=dry_run)
+    names = ", ".join(f"000{number}_m" for number in deleted)
+    assert message.startswith(f"schema_migrations has a gap ({names} not recorded")
+    assert message.endswith("then migrate again.")
+    found = migrations.status_of(empty_database_url, directory)
+    assert (found.skipped, found.consistent) == (found.pending, False)
+    assert recorded(empty_database_url) == before
+
+
+def test_another_tools_row_in_a_table_like_ours_is_refused_as_a_gap(
+    empty_database_url: str, write: Write
+) -> None:
+    query(empty_database_url, f"CREATE TABLE schema_migrations ({OURS})")
+    query(empty_database_url, "INSERT INTO schema_migrations VALUES (5, 'five', 'x', now())")
     message = refusal(empty_database_url, write(_0001_first="SELECT 1"))
-    assert "row without a version" in message
-    query(empty_database_url, "DROP TABLE schema_migrations")
-    query(empty_database_url, "CREATE TABLE schema_migrations AS SELECT 'a-1' AS version")
-    message = refusal(empty_database_url, write(_0001_first="SELECT 1"))
-    assert "a-1 is applied in this database" in message
+    assert message.startswith("schema_migrations has a gap (0001_first not recorded")
+    assert "\n" not in message
 
 
 # Locks and settings
@@ -146,7 +191,7 @@ def test_what_another_run_applied_meanwhile_is_not_applied_again(
 
         def finish_other_run(line: str) -> None:
             if line.startswith("waiting"):
-                records.ensure_table(cur)
+                records.read_records(cur, create=True)
                 records.add_record(cur, first)
                 cur.execute("COMMIT")
 
@@ -165,6 +210,20 @@ def test_settings_of_the_database_do_not_decide(empty_database_url: str, write: 
     sql = "SELECT pg_sleep(0.7); CREATE TABLE t AS SELECT current_setting('TimeZone') AS zone"
     migrations.migrate(empty_database_url, write(_0001_a=sql))
     assert query(empty_database_url, "SELECT zone FROM t") == [("UTC",)]
+
+
+@pytest.mark.parametrize("default", ["on", "off"])
+def test_a_backslash_is_a_backslash_whatever_the_database_says(
+    empty_database_url: str, write: Write, default: str
+) -> None:
+    query(
+        empty_database_url,
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET standard_conforming_strings = "
+        f"{default}', current_database()); END $$",
+    )
+    directory = write(_0001_a=r"CREATE TABLE t AS SELECT 'a\' AS x, E';\';' AS y;" "\nSELECT ';'")
+    migrations.migrate(empty_database_url, directory)
+    assert query(empty_database_url, "SELECT x, y FROM t") == [("a\\", ";';")]
 
 
 def test_files_are_utf8_whatever_the_environment_says(
@@ -196,7 +255,7 @@ def role(empty_database_url: str) -> Iterator[str]:
 
 
 def test_a_role_without_rights_is_told(empty_database_url: str, write: Write, role: str) -> None:
-    query(empty_database_url, "CREATE TABLE schema_migrations (version INT)")
+    query(empty_database_url, f"CREATE TABLE schema_migrations ({OURS})")
     separator = "&" if "?" in empty_database_url else "?"
     url = f"{empty_database_url}{separator}options=-c%20role%3D{role}"
     directory = write(_0001_a="SELECT 1")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import psycopg2
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from psycopg2 import errorcodes
 
+from alerts import db
+from alerts.db import Connection
 from alerts.migrations.statements import split_statements
 
 WHOLE_STATEMENTS = [
@@ -21,6 +25,12 @@ WHOLE_STATEMENTS = [
     "  SELECT CASE WHEN a > 1 THEN 1 ELSE 2 END;\n  SELECT 3;\nEND",
     "SELECT 'über', 1::numeric(3, 1), a$b FROM (SELECT 2 AS a$b) AS t",
     "SELECT type'x'",
+    "SELECT 'a\\', U&'d\\0061;t', B'01', N';', 'one;'\n  ';two'",
+    "PREPARE p (int) AS SELECT $1, $1 || $2 AS d$b$",
+    "SELECT 1 AS a$b$, 2 AS c$b$",
+    "SELECT 3 @-- an operator, then; a comment ' $$ /*\n 2",
+    'CREATE TABLE begin_at (declare int, "end" int, atomic int DEFAULT (1))',
+    "CREATE FUNCTION g() RETURNS void LANGUAGE sql BEGIN /* ; */ ATOMIC\n  SELECT 1;\nEND",
 ]
 GAPS = [";", ";\n", " ;\n\n-- between; statements\n", ";\n/* a block;\n comment */ ", ";;\n"]
 
@@ -34,6 +44,41 @@ def test_every_statement_comes_back_whole_with_its_line(
         expected.append((statement, text.count("\n") + 1))
         text += statement + gap
     assert [(s.text, s.line) for s in split_statements(text)] == expected
+
+
+# Pieces that open, close and hide one another.
+PIECES = (
+    "SELECT 1",
+    ";",
+    "'",
+    "$$",
+    "$a$",
+    "--",
+    "/*",
+    "*/",
+    '"',
+    "E'",
+    "\\",
+    "(",
+    ")",
+    "\n",
+    " x ",
+)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(PIECES), max_size=14).map("".join))
+def test_what_the_server_can_read_whole_it_can_read_in_pieces(conn: Connection, text: str) -> None:
+    if is_readable(conn, text):
+        for statement in split_statements(text):
+            assert is_readable(conn, statement.text), statement
+
+
+def is_readable(conn: Connection, text: str) -> bool:
+    """Whether the server's own parser takes the text: it reads all of it before running any."""
+    with pytest.raises(psycopg2.Error) as caught:
+        db.execute(conn, f"SELECT 1 / 0; {text}")
+    return caught.value.pgcode == errorcodes.DIVISION_BY_ZERO
 
 
 @given(st.text(alphabet="ab'\"$;-/*()E\n\\ "))
