@@ -107,14 +107,6 @@ class RetryRequest:
     dry_run: bool = False
 
 
-def parse_include(text: str) -> tuple[str, ...]:
-    """A comma list of :data:`INCLUDES`. Raises ValueError naming what it takes."""
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names or set(names) - set(INCLUDES):
-        raise ValueError(f"takes a comma list of {', '.join(INCLUDES)}")
-    return names
-
-
 def retry_failed(
     conn: db.Connection,
     settings: Settings,

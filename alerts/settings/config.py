@@ -148,6 +148,20 @@ class Settings:
         return settings
 
 
+def job_settings(environ: Mapping[str, str], *names: str) -> Settings:
+    """Settings of ``names`` and of what CI and GitHub say of the job, which always parses.
+
+    For what is to be said, and where, when the rest does not parse.
+    """
+    return Settings.from_env(
+        {
+            name: value
+            for name, value in environ.items()
+            if name in names or name == "CI" or name.startswith("GITHUB_")
+        }
+    )
+
+
 def require_database_url(settings: Settings) -> str:
     """The database's URL; raises :class:`ConfigError` naming DATABASE_URL when it is unset."""
     if settings.database_url is None:
