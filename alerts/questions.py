@@ -194,6 +194,8 @@ _REASON = Reader(
 )
 _PAUSED_CHANNEL = Parameter("channel", choice(pauses.PAUSABLE), "without one, the whole engine")
 
+_ALSO = f"also {', '.join(requeue.INCLUDES)} (a comma list)"
+
 RETRY_FAILED = Question(
     _retry_failed,
     (
@@ -206,7 +208,7 @@ RETRY_FAILED = Question(
         ),
         Parameter("channel", choice(requeue.SEND_CHANNELS)),
         _FAILURE_CODE,
-        Parameter("include", comma_list(requeue.INCLUDES), "also", default=()),
+        Parameter("include", comma_list(requeue.INCLUDES), _ALSO, default=()),
         Parameter("limit", integer(1, 1_000_000), "at most N rows (default: as one run may send)"),
         Parameter("dry_run", BOOLEAN, "count only, change nothing", default=False),
     ),

@@ -88,7 +88,7 @@ def _replay_spool(program: Program, file: Path) -> Answer:
 COMMANDS = (
     Command(
         "preflight",
-        "Check what a run needs: settings, database, migrations, channels.",
+        "Check settings, database, migrations and channels.",
         _preflight,
         tables.preflight,
         failed=lambda answer: not answer["ok"],

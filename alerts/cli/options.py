@@ -37,13 +37,15 @@ def command(
                 f"{_shown(error.name, places)} takes {error.takes}", context
             ) from None
 
-    return click.Command(
-        name,
-        params=[*(_argument(by_name[place]) for place in places), *options],
-        help=about,
-        short_help=about.partition(".")[0],
-        callback=callback,
-        context_settings=_SCREEN,
+    return click.help_option(help="show this help")(
+        click.Command(
+            name,
+            params=[*(_argument(by_name[place]) for place in places), *options],
+            help=about,
+            short_help=about.partition(".")[0],
+            callback=callback,
+            context_settings=_SCREEN,
+        )
     )
 
 
@@ -56,8 +58,11 @@ class Commands(click.Group):
             help=about,
             context_settings=_SCREEN,
             no_args_is_help=False,
-            subcommand_metavar="COMMAND",
         )
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Options belong to their commands."""
+        return ["COMMAND [OPTIONS]"]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Their names, unsorted."""
@@ -65,7 +70,7 @@ class Commands(click.Group):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Usage, a line a command, and where the rest is."""
-        formatter.write_usage(ctx.command_path, "COMMAND [OPTIONS]")
+        self.format_usage(ctx, formatter)
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_dl(
@@ -152,12 +157,11 @@ def _shown(name: str, places: Sequence[str] = ()) -> str:
 
 def _help(parameter: Parameter) -> str:
     """What the option is for, and the words that it takes where they are few."""
-    told = parameter.about
-    if parameter.reader.placeholder in ("WORD", "LIST"):
-        whole = f"{told}: {parameter.reader.takes}" if told else parameter.reader.takes
+    told, reader = parameter.about, parameter.reader
+    if reader.placeholder == "WORD":
+        whole = f"{told}: {reader.takes}" if told else reader.takes
         told = whole if not told or len(whole) <= _LONGEST_HELP else told
-    told = told[:1].upper() + told[1:]
-    return f"{told} (default {parameter.default})." if parameter.default else f"{told}."
+    return f"{told} (default {parameter.default})" if parameter.default else told
 
 
 def _told(error: click.UsageError) -> str:
