@@ -46,8 +46,9 @@ def _view(question: Question) -> Callable[..., tuple[Any, int]]:
         values = read_query(question.parameters)
         caller = Caller(settings(), business_now(), g.token_key_id)
         try:
+            row = _row(question.subject, path)
             with database().transaction(read_only=not question.writes) as conn:
-                answer = question.ask(conn, caller, **_row(question.subject, path), **values)
+                answer = question.ask(conn, caller, **row, **values)
         except NotFound as error:
             text = f"No {error.what} has this id."
             raise ApiError(404, f"{error.what}_not_found", text) from None
