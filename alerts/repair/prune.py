@@ -1,4 +1,4 @@
-"""Keeping the tables small: ``--prune`` removes what is old and final, batch by batch.
+"""Keeping the tables small: ``prune`` removes what is old and final, batch by batch.
 
 Each batch is a transaction of its own that also keeps the audit row true, so it can be ended at
 any time: what was done is done and told, and the next call goes on.

@@ -1,4 +1,4 @@
-"""Sending again what failed: ``POST /retry_failed`` and ``--retry-failed``."""
+"""Sending again what failed: ``POST /retry_failed`` and ``retry-failed``."""
 
 from __future__ import annotations
 
