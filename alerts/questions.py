@@ -119,7 +119,7 @@ _FAILURE_CODE = Parameter("failure_code", choice(FailureCode), "a code such as r
 
 HEALTH = Question(
     lambda conn, caller, **_: get_health(conn, caller.settings, caller.now),
-    (Parameter("fail_on", choice(_BADNESS[:0:-1]), "fail when the status is at least"),),
+    (Parameter("fail_on", choice(("degraded", "failing")), "fail when the status is at least"),),
     failed=_is_bad,
 )
 RUNS = Question(
@@ -192,7 +192,7 @@ def _scrubbing(act: Callable[..., Answer]) -> Callable[..., Answer]:
 _REASON = Reader(
     pauses.checked_reason, f"1 to {pauses.LONGEST_REASON} printable characters", "TEXT"
 )
-_PAUSED_CHANNEL = Parameter("channel", choice(pauses.PAUSABLE), "without one, the whole engine")
+_PAUSED_CHANNEL = Parameter("channel", choice(pauses.PAUSABLE), "one channel, not the engine")
 
 _ALSO = f"also {', '.join(requeue.INCLUDES)} (a comma list)"
 

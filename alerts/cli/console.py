@@ -63,12 +63,10 @@ class JsonConsole:
         """There is none."""
 
     def phase(self, item: RunItem) -> None:
-        """A phase has ended."""
         names = ("phase", "status", "duration_ms", "counts", "error_summary")
         self._line({"event": "phase_finished", **{name: getattr(item, name) for name in names}})
 
     def run(self, record: RunRecord, *, recorded: bool) -> None:
-        """The run has ended."""
         self._line(
             {
                 "event": "run_finished",
@@ -97,20 +95,16 @@ class PeopleConsole:
         self._progress = Progress(sys.stderr, environ)
 
     def progress(self, name: str, done: int, total: int | None) -> None:
-        """A phase goes on."""
         self._progress.show(name, done, total)
 
     def clear_progress(self) -> None:
-        """Something else is about to be written to standard error."""
         self._progress.clear()
 
     def phase(self, item: RunItem) -> None:
-        """A phase has ended."""
         self._progress.phase_ended()
         _print(tables_runs.phase(self._style, vars(item)))
 
     def run(self, record: RunRecord, *, recorded: bool) -> None:
-        """The run has ended."""
         self._progress.clear()
         _print(tables_runs.run_end(self._style, vars(record), recorded=recorded))
 

@@ -26,6 +26,7 @@ def command(
 ) -> click.Command:
     """A command; those of its parameters that ``places`` names are arguments, in that order."""
     by_name = {parameter.name: parameter for parameter in parameters}
+    arguments = [by_name[place] for place in places]
     options = [_option(p) for p in parameters if p.name not in places]
 
     @click.pass_context
@@ -40,9 +41,9 @@ def command(
     return click.help_option(help="show this help")(
         click.Command(
             name,
-            params=[*(_argument(by_name[place]) for place in places), *options],
+            params=[*map(_argument, arguments), *options],
             help=about,
-            short_help=about.partition(".")[0],
+            short_help=about.rstrip("."),
             callback=callback,
             context_settings=_SCREEN,
         )
@@ -148,6 +149,7 @@ def _argument(parameter: Parameter) -> click.Argument:
         type=_Value(shown, parameter.reader),
         metavar=shown if parameter.required else f"[{shown}]",
         required=parameter.required,
+        help=_help(parameter) or None,
     )
 
 

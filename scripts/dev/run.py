@@ -21,6 +21,7 @@ from types import FrameType
 import psycopg2
 from psycopg2 import sql
 
+from alerts.readers import integer
 from scripts.dev.database import CHECKOUT, DATABASE, create_database, ensure_server, stop_server
 from scripts.dev.place import DevDbError
 
@@ -97,10 +98,11 @@ def run(once: bool) -> None:
 
 
 def _port() -> int:
-    text = os.environ.get("PORT") or "5000"
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise RunError(f"PORT is {text!r}; it takes a number from 1 to 65535")
-    return int(text)
+    text, port = os.environ.get("PORT", "").strip() or "5000", integer(1, 65_535)
+    try:
+        return port.read(text)
+    except ValueError:
+        raise RunError(f"PORT is {text!r}; it takes {port.takes}") from None
 
 
 def _check_port(port: int) -> None:

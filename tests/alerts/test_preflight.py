@@ -244,12 +244,13 @@ def pooled_url(database_url: str) -> Iterator[str]:
 
 
 def test_a_pooler_is_told_and_runs_are_refused_there(
-    pooled_url: str, conn: Connection, capsys: pytest.CaptureFixture[str]
+    pooled_url: str, conn: Connection, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     answer = report(pooled_url)
     assert ids(answer) == (["pooler_detected"], [])
     assert "direct address" in answer["errors"][0]["hint"]
-    assert runner.main(["--phase", "all"], {"DATABASE_URL": pooled_url}) == 1
+    environ = {"DATABASE_URL": pooled_url, "ALERTS_RUN_SPOOL": str(tmp_path / "spool.jsonl")}
+    assert runner.main(["--phase", "all"], environ) == 1
     assert query(conn, "SELECT count(*) FROM alert_events") == [{"count": 0}]
     capsys.readouterr()
     # Reads work through it.

@@ -61,7 +61,7 @@ def test_a_taken_port_is_said_before_anything_is_begun(
     assert list(state.iterdir()) == []
 
 
-@pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
+@pytest.mark.parametrize("port", ["http", "0", "65536", "-1", "٥٠٠٠"])
 def test_a_port_that_is_none_is_refused_by_name(
     port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
