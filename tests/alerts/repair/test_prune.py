@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -184,6 +185,23 @@ def test_a_writer_waits_for_no_more_than_a_batch(
     go_on.set()
     thread.join(60)
     assert left(conn)["deliveries"] == []
+
+
+def test_one_right_after_another_is_not_refused(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the server takes to hear that the first one's connection is closed."""
+    opened: list[Connection] = []
+
+    def closed_later(own: Connection) -> AbstractContextManager[Connection]:
+        opened.append(own)
+        return nullcontext(own)
+
+    monkeypatch.setattr(prune, "closing", closed_later)
+    for _ in range(2):
+        pruned(database_url, dry_run=True)
+    for own in opened:
+        own.close()
 
 
 def test_a_second_one_is_refused(database_url: str, conn: Connection) -> None:
