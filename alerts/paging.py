@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,11 +17,10 @@ def cursor(moment: datetime, row_id: int) -> str:
 
 def parse_cursor(text: str) -> tuple[datetime, int]:
     """Time and id; raises ValueError when the text is no cursor of ours."""
-    microseconds, dot, row_id = text.partition(".")
-    digits = microseconds.isascii() and microseconds.isdigit() and row_id.isdigit()
-    if not (dot and digits and len(microseconds) <= 17 and row_id.isascii() and len(row_id) <= 18):
+    parts = re.fullmatch(r"([0-9]{1,17})\.([0-9]{1,19})", text)
+    if not parts or int(parts[2]) >= 2**63:  # the largest of an id column
         raise ValueError("not a cursor")
-    return _EPOCH + timedelta(microseconds=int(microseconds)), int(row_id)
+    return _EPOCH + timedelta(microseconds=int(parts[1])), int(parts[2])
 
 
 def checked_cursor(text: str) -> str:

@@ -82,6 +82,20 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
+# What our own messages say a variable takes: whoever reads that needs it whole.
+_EXAMPLES = tuple(
+    (re.compile(rf"(?<!\S){re.escape(example)}(?![^\s;,.])"), chr(number), example)
+    for number, example in enumerate(
+        (
+            "postgresql://user:password@host:5432/name",
+            "smtp://user:password@host:587",
+            "smtps://user:password@host:465",
+        ),
+        start=1,
+    )
+)
+
+
 class Redactor:
     """Scrubs texts. Knows ``secrets`` exactly; those under six characters are left to patterns."""
 
@@ -105,8 +119,13 @@ class Redactor:
         scanned = max(_SCANNED_FACTOR * limit, _SCANNED_MIN)
         if len(line) > scanned:
             line = line[:scanned].rpartition(" ")[0]  # half a token would not be recognized
+        # Under a control character, which no cleaned line holds, no pattern finds them.
+        for example, stand_in, _ in _EXAMPLES:
+            line = example.sub(stand_in, line)
         for pattern, replacement in _PATTERNS:
             line = pattern.sub(replacement, line)
+        for _, stand_in, shown in _EXAMPLES:
+            line = line.replace(stand_in, shown)
         # Cleaning may have put together a secret that something invisible had parted.
         return cut(self._without_secrets(line), limit)
 

@@ -7,9 +7,10 @@ from typing import Any
 from flask import Blueprint
 
 from alerts.lookup.events import latest_events
+from alerts.readers import Parameter, integer
 from app.current import business_now, database
 from app.errors import ApiError
-from app.params import Params
+from app.params import read_query
 
 
 def public_blueprint() -> Blueprint:
@@ -29,6 +30,6 @@ def healthz() -> dict[str, str]:
 
 def latest() -> dict[str, Any]:
     """Global events, newest first."""
-    limit = Params("limit").integer("limit", 20, 1, 100)
+    asked = read_query((Parameter("limit", integer(1, 100), default=20),))
     with database().transaction() as conn:
-        return latest_events(conn, limit=limit, now=business_now())
+        return latest_events(conn, now=business_now(), **asked)

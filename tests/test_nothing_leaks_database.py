@@ -119,8 +119,9 @@ def test_recording_that_fails_with_row_values_and_its_spool(
     assert (watch.folder / "alerts_runs_spool.jsonl").stat().st_size > 100
     assert "could not be recorded" in (watch.folder / "summary.md").read_text()
     assert_tables_clean(conn)
-    assert watch("--replay-spool", "alerts_runs_spool.jsonl").returncode in (0, 1)
-    watch("--retry-failed", "deliveries")
+    stored = watch("replay-spool", "alerts_runs_spool.jsonl", module="alerts")
+    assert stored.returncode in (0, 1)
+    watch("retry-failed", "deliveries", module="alerts")
 
 
 @contextmanager
@@ -154,9 +155,9 @@ def refusing_server() -> Iterator[int]:
 
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
-    ("--phase", "a"),
-    ("--preflight",),
-    ("--health",),
+    ("alerts.runner", "--phase", "a"),
+    ("alerts", "preflight"),
+    ("alerts", "health"),
 )
 
 
@@ -173,10 +174,11 @@ def test_databases_that_cannot_be_reached_or_refuse(tmp_path: Path) -> None:
         ]
 
         def check(number: int, address: str, command: tuple[str, ...]) -> None:
-            folder = tmp_path / f"{number}{command[0]}"
+            module, *arguments = command
+            folder = tmp_path / f"{number}{arguments[0]}"
             folder.mkdir()
             watch = watched("postgresql://joe@127.0.0.1:9/x", folder)
-            assert watch(*command, DATABASE_URL=address).returncode == 1
+            assert watch(*arguments, module=module, DATABASE_URL=address).returncode == 1
             if command == COMMANDS[0]:
                 done = migrate(address)
                 assert done.returncode == 1

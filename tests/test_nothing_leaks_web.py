@@ -176,7 +176,7 @@ def test_a_configuration_that_does_not_parse() -> None:
 def test_a_bug_in_the_app(database_url: str, tmp_path: Path) -> None:
     program = f"""
 import sys
-import app.admin.health as module
+import alerts.questions as module
 def fail(*args, **kwargs):
     raise RuntimeError({encodings((*SECRETS[1:], EMAIL))!r}, args)
 module.get_health = fail

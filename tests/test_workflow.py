@@ -57,5 +57,6 @@ def test_pruning_is_weekly_and_takes_its_days_from_the_environment() -> None:
     text = (WORKFLOW.parent / "alerts_prune.yml").read_text()
     assert 'cron: "38 3 * * 0"' in text
     command = text[text.index("run: |") :]
-    assert '--prune --keep-days "$KEEP_DAYS"' in command
+    assert 'prune --keep-days "$KEEP_DAYS"' in command
+    assert "python -m alerts " in command
     assert "${{" not in command  # an input that reaches the shell as text could be a command

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from alerts.channels.names import SEND_CHANNELS
 from alerts.channels.provider import Provider, Values
+from alerts.readers import choice
 from alerts.settings.env import EnvReader, Problem
 
 
@@ -71,5 +72,5 @@ def _choose(env: EnvReader, channel: str, providers: Sequence[Provider]) -> Prov
             return serving[named] if named else None
         if len(begun) > 1:
             told = f"is not set while {', '.join(begun.values())} are; it takes"
-            env.add_problem(variable, f"{told} {' or '.join(names)}")
+            env.add_problem(variable, f"{told} {choice(names).takes}")
     return next((serving[name] for name in begun), None)

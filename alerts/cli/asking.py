@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 from alerts import db
+from alerts.clock import Clock
+from alerts.questions import Answer, Caller, Question
 from alerts.settings.config import Settings, require_database_url
 
-Question = Callable[[db.Connection], dict[str, Any] | None]
 TIMEOUT_MS = 30_000
-CLI_KEY_ID = "cli"  # in the audit, where requests have the key id of their token
+KEY_ID = "cli"  # in the audit, where requests have the key id of their token
 
 
-def ask(settings: Settings, question: Question, *, read_only: bool = True) -> dict[str, Any] | None:
-    """The answer from within one transaction of a connection of its own.
-
-    Raises ``psycopg2.Error``.
-    """
+def ask(question: Question, settings: Settings, **values: Any) -> Answer:
+    """The answer, on a connection of its own; raises what the question raises."""
     with (
-        closing(_connect(settings)) as conn,
-        db.web_transaction(conn, read_only=read_only, statement_timeout_ms=TIMEOUT_MS),
+        closing(connect(settings)) as conn,
+        db.web_transaction(conn, read_only=not question.writes, statement_timeout_ms=TIMEOUT_MS),
     ):
-        return question(conn)
+        return question.ask(conn, caller(settings), **values)
 
 
-def ask_directly(settings: Settings, question: Question) -> dict[str, Any] | None:
-    """The same with each statement standing alone."""
-    with closing(_connect(settings)) as conn:
-        return question(conn)
+def caller(settings: Settings) -> Caller:
+    """The command line."""
+    return Caller(settings, Clock(settings.clock).now(), KEY_ID)
 
 
-def _connect(settings: Settings) -> db.Connection:
+def connect(settings: Settings) -> db.Connection:
+    """A connection of its own. Raises ``psycopg2.Error``."""
     return db.connect(require_database_url(settings), application_name="alerts-admin")

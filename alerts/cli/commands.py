@@ -1,180 +1,176 @@
-"""The admin endpoints without the server: what each command asks, one function behind both."""
+"""The one table of commands: what each is called and takes, who answers, and how it is shown."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from alerts import db
-from alerts.cli import asking as admin
-from alerts.clock import Clock
-from alerts.engine_observability import replay_file
-from alerts.health.report import get_health
-from alerts.logs import bound
-from alerts.lookup import deliveries as browse
-from alerts.lookup.explain import explain
-from alerts.redaction import redactor_for
-from alerts.repair import audit, pauses, prune, requeue
-from alerts.runs import history
-from alerts.settings.config import Settings
+import psycopg2
 
-Answer = dict[str, Any] | None
-Ask = Callable[[db.Connection, Settings, argparse.Namespace, datetime], Answer]
+from alerts import db, questions
+from alerts.cli import asking, options, tables, tables_lookup, tables_runs
+from alerts.cli.console import show
+from alerts.cli.program import Program
+from alerts.cli.text import Style
+from alerts.engine_observability import replay_file
+from alerts.logs import bound
+from alerts.preflight import preflight
+from alerts.questions import Answer, NotFound, Question
+from alerts.readers import BOOLEAN, Parameter, Reader, integer
+from alerts.repair import prune
+from alerts.settings.config import ConfigError
+
+log = logging.getLogger("alerts.cli")
+
+_JSON = Parameter("json", BOOLEAN, "print JSON, as in pipes and where CI is true")
+_ABOUT = "Each takes --help. Exit codes: 0 success, 1 failure, 2 usage."
 
 
 @dataclass(frozen=True)
 class Command:
-    """A question of the command line.
+    """``answer(program, **values)`` answers, and ``view`` shows it to people.
 
-    ``view`` names its option (with underscores) and its table of
-    :data:`alerts.cli.tables.VIEWS`; ``ask(conn, settings, options, now)`` gives the answer of
-    the endpoint, None where there is none, which ``nothing`` then says. ``alone``: its statements
-    are transactions of their own.
+    Of the parameters those that ``places`` names are arguments, not options.
+    ``failed(answer, **values)`` says whether the answer is bad news: exit code 1.
     """
 
-    view: str
-    ask: Ask
-    read_only: bool = True
-    alone: bool = False
-    nothing: str = "there is no answer"
+    name: str
+    about: str
+    answer: Callable[..., Answer]
+    view: Callable[[Style, Answer], Sequence[str]]
+    parameters: tuple[Parameter, ...] = ()
+    places: tuple[str, ...] = ()
+    failed: Callable[..., bool] = lambda answer, **values: False
 
 
-def _health(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    return get_health(conn, settings, now)
+def _asking(
+    name: str,
+    about: str,
+    question: Question,
+    view: Callable[[Style, Answer], Sequence[str]],
+    places: tuple[str, ...] = (),
+) -> Command:
+    """A command that answers what an endpoint answers, without the server."""
+    parameters = question.parameters
+    if question.subject is not None:
+        parameters, places = (Parameter("id", question.subject.id, required=True),), ("id",)
+    answer = partial(_ask, question)
+    return Command(name, about, answer, view, parameters, places, question.failed)
 
 
-def _runs(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    return history.list_runs(conn, limit=options.limit or 50, before=options.before)
+def _ask(question: Question, program: Program, **values: Any) -> Answer:
+    return asking.ask(question, program.settings(), **values)
 
 
-def _run(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    return history.get_run(conn, options.run)
+def _preflight(program: Program) -> Answer:
+    report = preflight(program.environ)
+    program.annotate(f"{error.message} {error.hint}" for error in report.errors)
+    return report.as_json()
 
 
-def _retry_failed(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    request = requeue.RetryRequest(
-        kind=options.retry_failed,
-        since_hours=options.since_hours or requeue.DEFAULT_SINCE_HOURS,
-        limit=options.limit,
-        include=options.include,
-        failure_code=options.failure_code,
-        channel=options.channel,
-        dry_run=options.dry_run,
-    )
-    return requeue.retry_failed(conn, settings, request, now=now, token_key_id=admin.CLI_KEY_ID)
-
-
-def _replay_spool(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    return replay_file(conn, bound(logging.getLogger("alerts.runner")), options.replay_spool)
-
-
-def _actions(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    return audit.list_actions(
-        conn, limit=options.limit or 50, before=options.before, action=options.action
-    )
-
-
-def _pause(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    act, channel = (
-        (pauses.pause, options.pause) if options.pause else (pauses.resume, options.resume)
-    )
-    return act(
-        conn,
-        None if channel == pauses.ENGINE else channel,
-        options.reason,
-        now=now,
-        token_key_id=admin.CLI_KEY_ID,
-        scrub=redactor_for(settings).scrub,
-    )
-
-
-def _list(listing: browse.Listing) -> Ask:
-    def ask(
-        conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-    ) -> Answer:
-        names = (*listing.indexed, *listing.others, "since", "before")
-        filters = {name: getattr(options, name) for name in names}
-        return browse.list_rows(conn, listing, limit=options.limit or 50, **filters)
-
-    return ask
-
-
-def _explain(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
-    found = explain(conn, settings, event_id=options.event_id, user_id=options.user_id, now=now)
-    return None if isinstance(found, str) else found
-
-
-def _prune(
-    conn: db.Connection, settings: Settings, options: argparse.Namespace, now: datetime
-) -> Answer:
+def _prune(program: Program, keep_days: int, dry_run: bool) -> Answer:
     # On a session of its own, with a lock that a pooler's connection could not hold.
-    return prune.prune(
-        settings,
-        keep_days=options.keep_days,
-        dry_run=options.dry_run,
-        now=now,
-        token_key_id=admin.CLI_KEY_ID,
-    )
+    settings = program.settings()
+    writer = asking.caller(settings).as_writer()
+    return prune.prune(settings, keep_days=keep_days, dry_run=dry_run, **writer)
+
+
+def _replay_spool(program: Program, file: Path) -> Answer:
+    with closing(asking.connect(program.settings())) as conn:
+        return replay_file(conn, bound(log), file)
 
 
 COMMANDS = (
-    Command("health", _health),
-    Command("runs", _runs),
-    Command("run", _run, nothing="no run has this id"),
-    Command("retry_failed", _retry_failed, read_only=False),  # its dry run locks rows as well
-    Command("actions", _actions),
-    Command("deliveries", _list(browse.DELIVERIES)),
     Command(
-        "delivery",
-        lambda conn, settings, options, now: browse.get_delivery(conn, options.delivery),
-        nothing="no delivery has this id",
+        "preflight",
+        "Check settings, database, migrations and channels.",
+        _preflight,
+        tables.preflight,
+        failed=lambda answer: not answer["ok"],
     ),
-    Command("digests", _list(browse.DIGESTS)),
+    _asking("health", "Whether alerts go out, and what to do if not.", questions.HEALTH,
+            tables.health),
+    _asking("runs", "Runs, newest first.", questions.RUNS, tables_runs.runs),
+    _asking("run", "One run with its phases.", questions.RUN, tables_runs.run),
+    _asking("deliveries", "Deliveries, newest first.", questions.DELIVERIES,
+            tables_lookup.deliveries),
+    _asking("delivery", "One delivery with its event and digest.", questions.DELIVERY,
+            tables_lookup.one),
+    _asking("digests", "Digests, newest first.", questions.DIGESTS, tables_lookup.digests),
+    _asking("digest", "One digest with its deliveries.", questions.DIGEST, tables_lookup.one),
+    _asking("explain", "Why a user did or did not get an event.", questions.EXPLAIN,
+            tables_lookup.explanation),
+    _asking("actions", "The audit of changes made by hand, newest first.",
+            questions.ACTIONS, tables.actions),
+    _asking("retry-failed", "Queue failures again.",
+            questions.RETRY_FAILED, tables.retry, ("kind",)),
+    _asking("pause", "Stop the engine, or only CHANNEL.",
+            questions.PAUSE, tables.paused, ("channel",)),
+    _asking("resume", "End a pause of the engine, or of CHANNEL.",
+            questions.RESUME, tables.paused, ("channel",)),
     Command(
-        "digest",
-        lambda conn, settings, options, now: browse.get_digest(conn, options.digest),
-        nothing="no digest has this id",
+        "prune",
+        "Remove old rows that are final.",
+        _prune,
+        tables.pruned,
+        (
+            Parameter(
+                "keep_days",
+                integer(prune.LEAST_DAYS, prune.MOST_DAYS),
+                "remove what is older than N days",
+                required=True,
+            ),
+            Parameter("dry_run", BOOLEAN, "count only, change nothing"),
+        ),
     ),
-    Command("explain", _explain, nothing="there is no such event or no such user"),
-    Command("pause", _pause, read_only=False),
-    Command("resume", _pause, read_only=False),
-    Command("prune", _prune, read_only=False, alone=True),
-    Command("replay_spool", _replay_spool, read_only=False, alone=True),
+    Command(
+        "replay-spool",
+        "Store run records that a spool FILE kept.",
+        _replay_spool,
+        tables.replay,
+        (Parameter("file", Reader(Path, "a file", "FILE"), required=True),),
+        ("file",),
+    ),
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
+    """Run the command; its exit code: 0, 1 failed, 2 usage."""
+    return options.main(GROUP, "python -m alerts", arguments, environ)
+
+
+def _act(command: Command, environ: Mapping[str, str], *, json: bool, **values: Any) -> int:
+    program = Program(environ, json=json)
+    try:
+        answer = command.answer(program, **values)
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error("%s", problem.message)
+    except psycopg2.Error as error:
+        log.error("the database failed: %s", error)  # described and scrubbed by the handler
+        if db.lacks_migrations(error):
+            log.error("%s", db.MIGRATE)
+    except (NotFound, db.PoolerDetected, prune.PruneRefused) as error:
+        log.error("%s", str(error))
+    except OSError as error:
+        log.error("%s cannot be read: %s", error.filename, error.strerror)
+    else:
+        show(command.view, answer, environ, json=program.json)
+        return 1 if command.failed(answer, **values) else 0
+    return 1
+
+
+GROUP = options.Commands(
+    [
+        options.command(
+            each.name, each.about, (*each.parameters, _JSON), partial(_act, each), each.places
+        )
+        for each in COMMANDS
+    ],
+    _ABOUT,
 )
-
-
-def chosen(options: argparse.Namespace) -> Command:
-    """The command that the options name."""
-    return next(c for c in COMMANDS if getattr(options, c.view) not in (None, False))
-
-
-def answer(command: Command, settings: Settings, options: argparse.Namespace) -> Answer:
-    """Ask the database. Raises ``psycopg2.Error``."""
-    now = Clock(options.now or settings.clock).now()
-
-    def ask(conn: db.Connection) -> Answer:
-        return command.ask(conn, settings, options, now)
-
-    if command.alone:
-        return admin.ask_directly(settings, ask)
-    return admin.ask(settings, ask, read_only=command.read_only)

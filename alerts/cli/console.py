@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from json import dumps
 from typing import Any, Protocol, TextIO
 
-from alerts.cli import tables as console_tables
-from alerts.cli import tables_runs as console_runs
+from alerts.cli import tables_runs
 from alerts.cli.text import NARROWEST, Style, clip
 from alerts.runs.record import RunItem, RunRecord
 
@@ -39,12 +38,23 @@ class Console(Protocol):
     def run(self, record: RunRecord, *, recorded: bool) -> None:
         """The run has ended."""
 
-    def answer(self, view: str, answer: Mapping[str, Any]) -> None:
-        """What one of :data:`alerts.cli.tables.VIEWS` shows."""
+
+def show(
+    view: Callable[[Style, Mapping[str, Any]], Sequence[str]],
+    answer: Mapping[str, Any],
+    environ: Mapping[str, str],
+    *,
+    json: bool,
+) -> None:
+    """An answer as ``view`` shows it, or as it is: with ``json``, and where a program reads."""
+    if json or not sys.stdout.isatty():
+        print(dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        _print(view(style_of(sys.stdout, environ), answer))
 
 
 class JsonConsole:
-    """One JSON object a line; answers as the endpoints give them."""
+    """One JSON object a line."""
 
     def progress(self, name: str, done: int, total: int | None) -> None:
         """Programs are told of whole phases."""
@@ -53,12 +63,10 @@ class JsonConsole:
         """There is none."""
 
     def phase(self, item: RunItem) -> None:
-        """A phase has ended."""
         names = ("phase", "status", "duration_ms", "counts", "error_summary")
         self._line({"event": "phase_finished", **{name: getattr(item, name) for name in names}})
 
     def run(self, record: RunRecord, *, recorded: bool) -> None:
-        """The run has ended."""
         self._line(
             {
                 "event": "run_finished",
@@ -75,12 +83,8 @@ class JsonConsole:
             }
         )
 
-    def answer(self, view: str, answer: Mapping[str, Any]) -> None:
-        """The answer as it is."""
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
-
     def _line(self, line: Mapping[str, Any]) -> None:
-        print(json.dumps(line, ensure_ascii=False), flush=True)
+        print(dumps(line, ensure_ascii=False), flush=True)
 
 
 class PeopleConsole:
@@ -91,34 +95,23 @@ class PeopleConsole:
         self._progress = Progress(sys.stderr, environ)
 
     def progress(self, name: str, done: int, total: int | None) -> None:
-        """A phase goes on."""
         self._progress.show(name, done, total)
 
     def clear_progress(self) -> None:
-        """Something else is about to be written to standard error."""
         self._progress.clear()
 
     def phase(self, item: RunItem) -> None:
-        """A phase has ended."""
         self._progress.phase_ended()
-        self._print(console_runs.phase(self._style, vars(item)))
+        _print(tables_runs.phase(self._style, vars(item)))
 
     def run(self, record: RunRecord, *, recorded: bool) -> None:
-        """The run has ended."""
         self._progress.clear()
-        self._print(console_runs.run_end(self._style, vars(record), recorded=recorded))
+        _print(tables_runs.run_end(self._style, vars(record), recorded=recorded))
 
-    def answer(self, view: str, answer: Mapping[str, Any]) -> None:
-        """The answer as a table; as it is where a program reads, which no option has to say."""
-        if not sys.stdout.isatty():
-            JsonConsole().answer(view, answer)
-            return
-        self._print(console_tables.VIEWS[view](self._style, answer))
 
-    def _print(self, lines: list[str]) -> None:
-        encoding = sys.stdout.encoding or "utf-8"
-        text = "\n".join(lines).encode(encoding, "replace").decode(encoding)
-        print(text, flush=True)
+def _print(lines: Sequence[str]) -> None:
+    encoding = sys.stdout.encoding or "utf-8"
+    print("\n".join(lines).encode(encoding, "replace").decode(encoding), flush=True)
 
 
 class Progress:

@@ -9,25 +9,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alerts import phases
+from alerts.runs.counts import COUNTS
 from alerts.runs.record import RunItem, RunRecord
 
 _NAMES = {phase.letter: phase.name for phase in phases.PHASES}
-# What is worth a place on a phone's screen, in this order; zeros are left out.
-_TELLING = (
-    "events_created",
-    "deliveries_created",
-    "events_expired",
-    "digests_created",
-    "sent",
-    "failed",
-    "retried",
-    "released",
-    "rescued",
-    "skipped_expired",
-    "skipped_channel_disabled",
-    "skipped_not_configured",
-    "skipped_missing_destination",
-)
 
 
 def summary(record: RunRecord, *, recorded: bool, oldest_minutes: Mapping[str, Any]) -> str:
@@ -98,8 +83,8 @@ def _did(item: RunItem) -> str:
         for name, value in counts.items():
             if isinstance(value, int) and not isinstance(value, bool):
                 totals[name] = totals.get(name, 0) + value
-    told = [f"{totals[name]} {name.replace('_', ' ')}" for name in _TELLING if totals.get(name)]
-    return ", ".join(told) or _cell(item.error_summary or "nothing to do")
+    told = [f"{totals[c.name]} {c.words}" for c in COUNTS if c.summary and totals.get(c.name)]
+    return "; ".join(told) or _cell(item.error_summary or "nothing to do")
 
 
 def _seconds(milliseconds: int | None) -> str:

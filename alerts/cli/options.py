@@ -1,159 +1,174 @@
-"""What the command line takes: ``python -m alerts.runner``'s options, checked and parsed."""
+"""Command lines: parameters as click's options, help that fits a screen, errors in two lines."""
 
 from __future__ import annotations
 
-import argparse
-import re
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from pathlib import Path
-from typing import TypeVar
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from alerts import phases
-from alerts.channels.names import CHANNELS, SEND_CHANNELS
-from alerts.failures import FailureCode
-from alerts.health.report import OWN_KINDS, STATUSES
-from alerts.paging import checked_cursor
-from alerts.repair import audit, pauses, prune, requeue
-from alerts.settings.env import parse_time
+import click
 
-T = TypeVar("T")
+from alerts.cli.text import clean, clip
+from alerts.readers import BOOLEAN, BadValue, Parameter, Reader
 
+USAGE = 2  # the exit code
+_SCREEN = {"max_content_width": 80}
+_LONGEST_HELP = 54  # characters that stay on their option's line
+_LONGEST_ERROR = 300
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; ends the program with exit code 2 for those that do not fit."""
-    parser = argparse.ArgumentParser(
-        prog="python -m alerts.runner",
-        description="Run the alerts engine, or answer what the admin endpoints answer.",
-        epilog="exit codes: 0 success or skipped, 1 failed or bad configuration, 2 usage",
-    )
-    _add_modes(parser)
-    _add_details(parser)
-    options = parser.parse_args(arguments)
-    if options.prune and options.keep_days is None:
-        parser.error("--prune needs --keep-days N")
-    if options.explain and not (options.event_id and options.user_id):
-        parser.error("--explain needs --event-id and --user-id")
-    lists = (options.runs, options.actions, options.deliveries, options.digests)
-    if any(lists) and (options.limit or 1) > 200:
-        parser.error("--limit of a list is at most 200")
-    if options.before is not None:
-        options.before = _place(parser, options)
-    if options.pause and not options.reason:
-        parser.error("--pause needs --reason TEXT")
-    if options.retry_failed and (options.since_hours or 1) > requeue.MAX_SINCE_HOURS:
-        parser.error(f"--since-hours of --retry-failed is at most {requeue.MAX_SINCE_HOURS}")
-    if options.retry_failed and options.channel not in (None, *SEND_CHANNELS):
-        parser.error(f"--channel of --retry-failed is {' or '.join(SEND_CHANNELS)}")
-    return options
+# act(environ, **values) does what the command is for and gives the exit code.
+Act = Callable[..., int]
 
 
-def _place(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str | int:
-    """Where the next page begins: after an id in the audit, after a time and an id elsewhere."""
-    try:
-        if options.actions:
-            return _number(1, 999_999_999)(options.before)
-        return checked_cursor(options.before)
-    except (ValueError, argparse.ArgumentTypeError):
-        parser.error("--before takes the next_before of an earlier answer of the same list")
+def command(
+    name: str, about: str, parameters: Sequence[Parameter], act: Act, places: Sequence[str] = ()
+) -> click.Command:
+    """A command; those of its parameters that ``places`` names are arguments, in that order."""
+    by_name = {parameter.name: parameter for parameter in parameters}
+    arguments = [by_name[place] for place in places]
+    options = [_option(p) for p in parameters if p.name not in places]
 
-
-def _add_modes(parser: argparse.ArgumentParser) -> None:
-    """What to do: exactly one of them."""
-    mode = parser.add_mutually_exclusive_group(required=True)
-    mode.add_argument("--phase", choices=phases.PHASE_CHOICES, help=_phases_help())
-    mode.add_argument("--preflight", action="store_true", help="check what a run needs")
-    mode.add_argument("--health", action="store_true", help="delivery health")
-    mode.add_argument("--runs", action="store_true", help="the last runs")
-    mode.add_argument("--run", metavar="RUN_ID", help="one run with its phases")
-    mode.add_argument("--retry-failed", choices=sorted(requeue.KINDS), help="queue failures again")
-    mode.add_argument("--deliveries", action="store_true", help="deliveries, newest first")
-    mode.add_argument("--delivery", type=_number(1, 999_999_999), metavar="ID", help="one of them")
-    mode.add_argument("--digests", action="store_true", help="digests, newest first")
-    mode.add_argument("--digest", type=_number(1, 999_999_999), metavar="ID", help="one of them")
-    mode.add_argument(
-        "--explain", action="store_true", help="why --user-id did or did not get --event-id"
-    )
-    mode.add_argument("--prune", action="store_true", help="remove what is older than --keep-days")
-    mode.add_argument("--actions", action="store_true", help="the audit of admin writes")
-    for name, text in (("--pause", "stop the engine or one channel"), ("--resume", "go on")):
-        mode.add_argument(
-            name,
-            nargs="?",
-            const=pauses.ENGINE,
-            choices=(pauses.ENGINE, *SEND_CHANNELS),
-            help=text,
-        )
-    mode.add_argument(
-        "--replay-spool", type=Path, metavar="FILE", help="store the run records of a saved spool"
-    )
-
-
-def _add_details(parser: argparse.ArgumentParser) -> None:
-    """How to do it."""
-    parser.add_argument("--dry-run", action="store_true", help="do everything, then undo it")
-    parser.add_argument(
-        "--since-hours", type=_number(1, 87_600), help="how far back to look (default 24)"
-    )
-    parser.add_argument("--batch-size", type=_number(1, 10_000), help="most rows of one claim")
-    parser.add_argument("--max-seconds", type=_number(1, 86_400), help="end the run by then")
-    parser.add_argument("--limit", type=_number(1, 1_000_000), help="most rows to list or requeue")
-    parser.add_argument(
-        "--include",
-        type=_parsed(requeue.parse_include),
-        default=(),
-        help=f"list of {', '.join(requeue.INCLUDES)}",
-    )
-    parser.add_argument("--failure-code", choices=[*FailureCode], help="only rows of this code")
-    parser.add_argument("--channel", choices=CHANNELS, help="only rows of this channel")
-    parser.add_argument(
-        "--reason", type=_parsed(pauses.checked_reason), help="of --pause, --resume"
-    )
-    parser.add_argument("--status", choices=STATUSES, help="only rows in this state")
-    parser.add_argument("--kind", choices=OWN_KINDS, help="only deliveries of this kind")
-    parser.add_argument("--period", choices=("daily", "hourly"), help="only such digests")
-    parser.add_argument("--user-id", type=_number(1, 999_999_999), help="of one user")
-    parser.add_argument("--event-id", type=_number(1, 999_999_999), help="of one event")
-    parser.add_argument("--since", type=_time, help="only rows made since this ISO time")
-    parser.add_argument("--before", help="the next page: the next_before of an earlier answer")
-    parser.add_argument("--action", choices=audit.ACTIONS, help="of --actions, only these")
-    parser.add_argument(
-        "--keep-days", type=_number(prune.LEAST_DAYS, prune.MOST_DAYS), help="of --prune"
-    )
-    parser.add_argument("--now", type=_time, help="freeze business time at this ISO time")
-    parser.add_argument(
-        "--log-json", action="store_true", help="JSON lines (the default where CI is true)"
-    )
-
-
-def _phases_help() -> str:
-    names = ", ".join(f"{phase.letter}: {phase.name}" for phase in phases.PHASES)
-    return f"{names}; {phases.ALL}: one after the other"
-
-
-def _number(low: int, high: int) -> Callable[[str], int]:
-    def parse_number(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
-            raise argparse.ArgumentTypeError(f"takes a whole number from {low} to {high}")
-        return int(text)
-
-    return parse_number
-
-
-def _parsed(parse_text: Callable[[str], T]) -> Callable[[str], T]:
-    """The same parser, its ValueError shown to the user."""
-
-    def parse_or_explain(text: str) -> T:
+    @click.pass_context
+    def callback(context: click.Context, /, **values: Any) -> int:
         try:
-            return parse_text(text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
+            return act(context.obj, **values)
+        except BadValue as error:
+            raise click.UsageError(
+                f"{_shown(error.name, places)} takes {error.takes}", context
+            ) from None
 
-    return parse_or_explain
+    return click.help_option(help="show this help")(
+        click.Command(
+            name,
+            params=[*map(_argument, arguments), *options],
+            help=about,
+            short_help=about.rstrip("."),
+            callback=callback,
+            context_settings=_SCREEN,
+        )
+    )
 
 
-def _time(text: str) -> datetime:
+class Commands(click.Group):
+    """Commands in the order of their table, each in a line of the help."""
+
+    def __init__(self, commands: Sequence[click.Command], about: str) -> None:
+        super().__init__(
+            commands={str(each.name): each for each in commands},
+            help=about,
+            context_settings=_SCREEN,
+            no_args_is_help=False,
+        )
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Options belong to their commands."""
+        return ["COMMAND [OPTIONS]"]
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names, unsorted."""
+        return list(self.commands)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Usage, a line a command, and where the rest is."""
+        self.format_usage(ctx, formatter)
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_dl(
+                [(name, str(each.short_help)) for name, each in self.commands.items()]
+            )
+        formatter.write_paragraph()
+        formatter.write_text(str(self.help))
+
+
+def main(
+    command: click.Command,
+    name: str,
+    arguments: Sequence[str] | None,
+    environ: Mapping[str, str] | None,
+) -> int:
+    """Run the command; its exit code. What does not fit is said in two lines."""
     try:
-        return parse_time(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError("takes an ISO time like 2022-03-08T18:00:00Z") from error
+        code: int = command.main(
+            args=None if arguments is None else list(arguments),
+            prog_name=name,
+            standalone_mode=False,
+            obj=os.environ if environ is None else environ,
+        )
+    except click.UsageError as error:
+        context = error.ctx or click.Context(command, info_name=name)
+        usage = " ".join([context.command_path, *context.command.collect_usage_pieces(context)])
+        told = clip(clean(_told(error)), _LONGEST_ERROR)
+        print(f"{context.command_path}: {told}", file=sys.stderr)
+        print(f"usage: {usage}; --help says more", file=sys.stderr, flush=True)
+        return USAGE
+    except click.Abort:  # Ctrl-C
+        return 1
+    return code
+
+
+class _Value(click.ParamType[Any]):
+    """What a reader reads."""
+
+    def __init__(self, shown: str, reader: Reader[Any]) -> None:
+        self.name, self.shown, self.reader = reader.placeholder, shown, reader
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self.reader.read(value)
+        except ValueError:
+            # What was given is not repeated: it may be anything.
+            raise click.UsageError(f"{self.shown} takes {self.reader.takes}", ctx) from None
+
+
+def _option(parameter: Parameter) -> click.Option:
+    shown, reader = _shown(parameter.name), parameter.reader
+    if reader is BOOLEAN:
+        return click.Option([shown, parameter.name], is_flag=True, help=_help(parameter))
+
+    def once(context: click.Context, option: click.Parameter, values: tuple[Any, ...]) -> Any:
+        if len(values) > 1:
+            raise click.UsageError(f"{shown} is given more than once", context)
+        return values[0] if values else parameter.default
+
+    return click.Option(
+        [shown, parameter.name],
+        type=_Value(shown, reader),
+        metavar=reader.placeholder,
+        required=parameter.required,
+        multiple=True,
+        callback=once,
+        help=_help(parameter),
+    )
+
+
+def _argument(parameter: Parameter) -> click.Argument:
+    shown = parameter.name.upper()
+    return click.Argument(
+        [parameter.name],
+        type=_Value(shown, parameter.reader),
+        metavar=shown if parameter.required else f"[{shown}]",
+        required=parameter.required,
+        help=_help(parameter) or None,
+    )
+
+
+def _shown(name: str, places: Sequence[str] = ()) -> str:
+    return name.upper() if name in places else f"--{name.replace('_', '-')}"
+
+
+def _help(parameter: Parameter) -> str:
+    """What the option is for, and the words that it takes where they are few."""
+    told, reader = parameter.about, parameter.reader
+    if reader.placeholder == "WORD":
+        whole = f"{told}: {reader.takes}" if told else reader.takes
+        told = whole if not told or len(whole) <= _LONGEST_HELP else told
+    return f"{told} (default {parameter.default})" if parameter.default else told
+
+
+def _told(error: click.UsageError) -> str:
+    if isinstance(error, click.MissingParameter) and error.param is not None:
+        value = error.param.type
+        if isinstance(value, _Value):
+            return f"{value.shown} is missing; it takes {value.reader.takes}"
+    return error.format_message().rstrip(".")

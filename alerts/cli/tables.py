@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from alerts.cli import tables_lookup as console_browse
-from alerts.cli import tables_runs as console_runs
 from alerts.cli.text import Column, Style, clean, duration, facts, moment, table, wrap
 
 
@@ -117,16 +115,6 @@ def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
     if answer["action_id"] is not None:
         lines.append(f"audit entry {answer['action_id']}")
     return lines
-
-
-VIEWS: dict[str, Callable[[Style, Mapping[str, Any]], list[str]]] = {
-    "actions": actions, "deliveries": console_browse.deliveries, "delivery": console_browse.one,
-    "digest": console_browse.one, "digests": console_browse.digests,
-    "explain": console_browse.explanation, "health": health, "pause": paused,
-    "preflight": preflight, "prune": pruned,
-    "replay_spool": replay, "resume": paused, "retry_failed": retry,
-    "run": console_runs.run, "runs": console_runs.runs,
-}  # fmt: skip
 
 
 def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]]) -> list[str]:

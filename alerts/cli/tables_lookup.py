@@ -26,12 +26,10 @@ def rows(name: str, style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def deliveries(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """A page of deliveries."""
     return rows("deliveries", style, answer)
 
 
 def digests(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """A page of digests."""
     return rows("digests", style, answer)
 
 

@@ -19,6 +19,8 @@ from alerts.cli.text import (
     width_of,
     wrap,
 )
+from alerts.runs.counts import in_order
+from alerts.runs.counts import words as words_of
 
 _NAMES = {phase.letter: phase.name for phase in phases.PHASES}
 _TRIGGERS = {"github_actions_schedule": "schedule", "github_actions_manual": "manual"}
@@ -27,52 +29,8 @@ _WIDE = 106  # columns that a run takes with its id
 _COUNTS_INDENT = 4
 _LATE_SECONDS = 60  # less is the scheduler's everyday jitter
 
-# Counts in the order that tells the story, and in words; others follow under their names.
-_WORDS = {
-    "events_created": "events created",
-    "regional_risk_spikes": "regional risk spikes",
-    "asset_risk_spikes": "asset risk spikes",
-    "high_impact_events": "high impact events",
-    "events_existing": "events that were there already",
-    "events_processed": "events fanned out",
-    "events_expired": "events too old to fan out",
-    "deliveries_considered": "deliveries considered",
-    "deliveries_created": "deliveries created",
-    "instant_created": "of them instant",
-    "digest_created": "of them for a digest",
-    "overflow_to_digest": "over the daily quota, moved to a digest",
-    "deliveries_skipped_plan_type": "not in the user's plan",
-    "deliveries_skipped_prefs": "not what the user asked for",
-    "deliveries_skipped_missing_destination": "user without an address there",
-    "deliveries_skipped_channel_not_in_plan": "channel not in the user's plan",
-    "deliveries_skipped_exists": "delivered before",
-    "deliveries_skipped_quota": "over the daily quota",
-    "allowlist_active": "only users of the allowlist",
-    "windows_built": "digest windows closed",
-    "digests_created": "digests created",
-    "digest_items_attached": "alerts put into digests",
-    "deliveries_marked_batched": "deliveries that a digest carries",
-    "deliveries": "deliveries",
-    "digests": "digests",
-    "rescued": "rescued from a lost run",
-    "claimed": "claimed",
-    "sent": "sent",
-    "failed": "failed",
-    "retried": "to be tried again",
-    "released": "put back untried",
-    "skipped_not_configured": "skipped, no provider",
-    "skipped_missing_destination": "skipped, no address",
-    "skipped_expired": "skipped, too old",
-    "skipped_channel_disabled": "skipped, switched off by the user",
-    "claims_lost": "outcomes that came too late",
-    "channels_held": "channel held",
-    "channels": "channel",
-    "rate_limited": "asked to slow down",
-    "stopped_early": "stopped early",
-}
 # What a run saw of a channel, where it is worth a line; why it is held is told beside.
 _TOLD_OF_CHANNEL = ("paused", "rate_limited")
-_PLACES = {name: place for place, name in enumerate(_WORDS)}
 
 
 def phase(style: Style, item: Mapping[str, Any]) -> list[str]:
@@ -192,13 +150,12 @@ def _told(counts: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _flat(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     found: list[tuple[str, Any]] = []
-    # The database keeps no order of its own.
-    for name, value in sorted(counts.items(), key=lambda p: _PLACES.get(p[0], len(_PLACES))):
-        words = clean(_WORDS.get(name, str(name).replace("_", " ")))
+    for name, value in in_order(counts):
+        words = f"{prefix}{clean(words_of(name))}"
         if isinstance(value, Mapping):
-            found.extend(_flat(value, f"{prefix}{words}: "))
+            found.extend(_flat(value, f"{words}: "))
         else:
-            found.append((prefix + words, value))
+            found.append((words, value))
     return found
 
 

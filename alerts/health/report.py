@@ -1,4 +1,4 @@
-"""Delivery health: what ``GET /health`` and ``--health`` answer."""
+"""Delivery health: what ``GET /health`` and ``health`` answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why did this user (not) get this alert: ``GET /explain`` and ``--explain``.
+"""Why did this user (not) get this alert: ``GET /explain`` and ``explain``.
 
 The decision comes from fan-out's own statement; what became of it from the delivery.
 """

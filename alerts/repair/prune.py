@@ -1,4 +1,4 @@
-"""Keeping the tables small: ``--prune`` removes what is old and final, batch by batch.
+"""Keeping the tables small: ``prune`` removes what is old and final, batch by batch.
 
 Each batch is a transaction of its own that also keeps the audit row true, so it can be ended at
 any time: what was done is done and told, and the next call goes on.
@@ -148,7 +148,10 @@ def prune(
         row = db.fetch_one(conn, "SELECT pg_try_advisory_lock(%(key)s) AS acquired", lock)
         if not (row and row["acquired"]):
             raise PruneRefused("another prune is under way; let it end")
-        return _Prune(conn, keep_days, now, token_key_id, dry_run).run()
+        answer = _Prune(conn, keep_days, now, token_key_id, dry_run).run()
+        # The server hears of the closing a moment later; the next prune must not meet the lock.
+        db.fetch_one(conn, "SELECT pg_advisory_unlock(%(key)s)", lock)
+        return answer
 
 
 class _Prune:

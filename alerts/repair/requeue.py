@@ -1,4 +1,4 @@
-"""Sending again what failed: ``POST /retry_failed`` and ``--retry-failed``."""
+"""Sending again what failed: ``POST /retry_failed`` and ``retry-failed``."""
 
 from __future__ import annotations
 
@@ -103,14 +103,6 @@ class RetryRequest:
     failure_code: str | None = None
     channel: str | None = None
     dry_run: bool = False
-
-
-def parse_include(text: str) -> tuple[str, ...]:
-    """A comma list of :data:`INCLUDES`. Raises ValueError naming what it takes."""
-    names = tuple(part.strip() for part in text.split(",") if part.strip())
-    if not names or set(names) - set(INCLUDES):
-        raise ValueError(f"takes a comma list of {', '.join(INCLUDES)}")
-    return names
 
 
 def retry_failed(

@@ -1,10 +1,11 @@
-"""Counts before they are stored: only what is safe in a row that anyone may read, and adding up."""
+"""The one table of counts, and counts before they are stored: safe for anyone, and adding up."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +13,65 @@ WARNING = "counts_do_not_add_up"
 UNSAFE = "unsafe_value"
 _DEEPEST = 4
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+
+@dataclass(frozen=True)
+class Count:
+    """A count of some phase; ``summary``: worth a place in GitHub's, read on a phone's screen."""
+
+    name: str
+    words: str
+    summary: bool = False
+
+
+# In the order that tells the story.
+COUNTS = (
+    Count("events_created", "events created", summary=True),
+    Count("regional_risk_spikes", "regional risk spikes"),
+    Count("asset_risk_spikes", "asset risk spikes"),
+    Count("high_impact_events", "high impact events"),
+    Count("events_existing", "events that were there already"),
+    Count("events_processed", "events fanned out"),
+    Count("events_expired", "events too old to fan out", summary=True),
+    Count("deliveries_considered", "deliveries considered"),
+    Count("deliveries_created", "deliveries created", summary=True),
+    Count("instant_created", "of them instant"),
+    Count("digest_created", "of them for a digest"),
+    Count("overflow_to_digest", "over the daily quota, moved to a digest"),
+    Count("deliveries_skipped_plan_type", "not in the user's plan"),
+    Count("deliveries_skipped_prefs", "not what the user asked for"),
+    Count("deliveries_skipped_missing_destination", "user without an address there"),
+    Count("deliveries_skipped_channel_not_in_plan", "channel not in the user's plan"),
+    Count("deliveries_skipped_exists", "delivered before"),
+    Count("deliveries_skipped_quota", "over the daily quota"),
+    Count("allowlist_active", "only users of the allowlist"),
+    Count("windows_built", "digest windows closed"),
+    Count("digests_created", "digests created", summary=True),
+    Count("digest_items_attached", "alerts put into digests"),
+    Count("deliveries_marked_batched", "deliveries that a digest carries"),
+    Count("deliveries", "deliveries"),
+    Count("digests", "digests"),
+    Count("rescued", "rescued from a lost run", summary=True),
+    Count("claimed", "claimed"),
+    Count("sent", "sent", summary=True),
+    Count("failed", "failed", summary=True),
+    Count("retried", "to be tried again", summary=True),
+    Count("released", "put back untried", summary=True),
+    Count("skipped_not_configured", "skipped, no provider", summary=True),
+    Count("skipped_missing_destination", "skipped, no address", summary=True),
+    Count("skipped_expired", "skipped, too old", summary=True),
+    Count("skipped_channel_disabled", "skipped, switched off by the user", summary=True),
+    Count("claims_lost", "outcomes that came too late"),
+    Count("channels_held", "channel held"),
+    Count("channels", "channel"),
+    Count("configured", "configured"),
+    Count("held", "held"),
+    Count("paused", "paused"),
+    Count("rate_limited", "asked to slow down"),
+    Count("stopped_early", "stopped early"),
+    Count("skipped", "skipped"),
+    Count("warning", "warning"),
+)
 
 # What a phase's total is the sum of.
 _FUNNELS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -23,6 +83,20 @@ _FUNNELS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
     "d": (("digest_items_attached", ("deliveries_marked_batched",)),),
     "c": (("claimed", ("sent", "failed", "retried", "released", "skipped_*")),),
 }
+
+
+_BY_NAME = {count.name: count for count in COUNTS}
+_PLACES = {name: place for place, name in enumerate(_BY_NAME)}
+
+
+def words(name: str) -> str:
+    """A count in words; one that the table does not know under its name."""
+    return _BY_NAME[name].words if name in _BY_NAME else name.replace("_", " ")
+
+
+def in_order(counts: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Names and values as the table has them, others behind: the database keeps no order."""
+    return sorted(counts.items(), key=lambda pair: _PLACES.get(pair[0], len(_PLACES)))
 
 
 def checked(counts: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -15,13 +15,12 @@ from zoneinfo import ZoneInfo
 from alerts.channels import PROVIDERS, SECRET_NAMES
 from alerts.channels.choosing import ChannelSettings, read_channels
 from alerts.channels.names import KINDS
+from alerts.readers import IDS, TIME, switch
 from alerts.settings.env import (
     ConfigError,
     EnvReader,
     Problem,
     Secret,
-    parse_ids,
-    parse_time,
     parse_web_address,
 )
 
@@ -31,8 +30,6 @@ DATABASE_URL_MISSING = (
     "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
     "postgresql://user:password@host:5432/name"
 )
-TRUE_WORDS = frozenset({"true", "1", "yes", "on"})
-FALSE_WORDS = frozenset({"false", "0", "no", "off"})
 
 
 @dataclass(frozen=True)
@@ -97,13 +94,12 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read and check every variable; raises :class:`ConfigError` naming all that fail."""
         env = EnvReader(environ, SECRET_NAMES)
-        enabled = env.text("ALERTS_V2_ENABLED")
-        word = (enabled or "true").lower()
+        enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
             database_url=env.secret("DATABASE_URL"),
             internal_tokens=_tokens(env),
-            enabled=word in TRUE_WORDS,
-            enabled_unclear=word not in TRUE_WORDS | FALSE_WORDS,
+            enabled=enabled is True,
+            enabled_unclear=enabled is None,
             send_batch_size=env.integer("ALERTS_SEND_BATCH_SIZE", 200, 1, 10_000),
             send_workers=env.integer("ALERTS_SEND_WORKERS", 8, 1, 128),
             record_batch=env.integer("ALERTS_RECORD_BATCH", 200, 1, 10_000),
@@ -119,8 +115,8 @@ class Settings:
             allowlist=env.parsed(
                 "ALERTS_SEND_ALLOWLIST_USER_IDS",
                 None,
-                parse_ids,
-                "positive user ids separated by commas, or nothing for everyone",
+                IDS.read,
+                f"{IDS.takes}, or nothing for everyone",
             ),
             digest_period=env.choice("ALERTS_DIGEST_PERIOD", "daily", ("daily", "hourly"))
             or "daily",
@@ -143,16 +139,28 @@ class Settings:
             delivery_max_age_hours=env.integer("ALERTS_DELIVERY_MAX_AGE_HOURS", 72, 0, 87_600),
             provider_timeout_seconds=env.integer("ALERTS_PROVIDER_TIMEOUT_SECONDS", 10, 1, 300),
             run_spool=Path(env.text("ALERTS_RUN_SPOOL") or "alerts_runs_spool.jsonl"),
-            clock=env.parsed(
-                "ALERTS_CLOCK", None, parse_time, "an ISO time like 2022-03-08T18:00:00+00:00"
-            ),
-            ci=(env.text("CI") or "").lower() in TRUE_WORDS,
+            clock=env.value("ALERTS_CLOCK", None, TIME),
+            ci=switch(env.text("CI") or "") is True,
             channels=read_channels(env, PROVIDERS),
             github=_github(env),
         )
         if env.problems:
             raise ConfigError(env.problems)
         return settings
+
+
+def job_settings(environ: Mapping[str, str], *names: str) -> Settings:
+    """Settings of ``names`` and of what CI and GitHub say of the job, which always parses.
+
+    For what is to be said, and where, when the rest does not parse.
+    """
+    return Settings.from_env(
+        {
+            name: value
+            for name, value in environ.items()
+            if name in names or name == "CI" or name.startswith("GITHUB_")
+        }
+    )
 
 
 def require_database_url(settings: Settings) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from alerts.readers import Reader, choice, integer
+
 T = TypeVar("T")
+D = TypeVar("D")
 
 _HIDDEN = "a value that does not parse (not shown)"
 # Values of other variables are shown when they do not parse: not where a secret was put into
@@ -54,25 +56,6 @@ class ConfigError(Exception):
     def __init__(self, problems: list[Problem]) -> None:
         super().__init__("; ".join(p.message for p in problems))
         self.problems = problems
-
-
-def parse_time(text: str) -> datetime:
-    """An ISO 8601 time as an aware UTC datetime; one without an offset is UTC.
-
-    Raises ValueError.
-    """
-    parsed = datetime.fromisoformat(text.strip())
-    return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).astimezone(UTC)
-
-
-def parse_ids(text: str) -> tuple[int, ...]:
-    """A comma list of positive 64-bit ids, sorted and without repeats. Raises ValueError."""
-    ids = set()
-    for part in text.split(","):
-        if not re.fullmatch(r"\s*[0-9]{1,19}\s*", part) or not 0 < int(part) < 2**63:
-            raise ValueError("not a list of positive user ids")
-        ids.add(int(part))
-    return tuple(sorted(ids))
 
 
 def parse_web_address(text: str) -> str:
@@ -120,8 +103,8 @@ class EnvReader:
         self.problems.append(Problem(name, f"{name} {message}"))
 
     def parsed(
-        self, name: str, default: T, parse: Callable[[str], T], takes: str, *, hide: bool = False
-    ) -> T:
+        self, name: str, default: D, parse: Callable[[str], T], takes: str, *, hide: bool = False
+    ) -> T | D:
         """The value through ``parse`` (which raises ValueError), or ``default``."""
         value = self.text(name)
         if value is None:
@@ -144,25 +127,17 @@ class EnvReader:
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number of the closed range."""
-        found = self.optional_integer(name, low, high)
-        return default if found is None else found
+        return self.value(name, default, integer(low, high))
 
     def optional_integer(self, name: str, low: int, high: int) -> int | None:
         """A whole number of the closed range; None when unset."""
-
-        def parse(value: str) -> int | None:
-            if not re.fullmatch(r"[0-9]{1,12}", value) or not low <= int(value) <= high:
-                raise ValueError
-            return int(value)
-
-        return self.parsed(name, None, parse, f"a whole number from {low} to {high}")
+        return self.value(name, None, integer(low, high))
 
     def choice(self, name: str, default: str | None, choices: tuple[str, ...]) -> str | None:
         """One of the words, in any case."""
+        words = choice(choices)
+        return self.parsed(name, default, lambda text: words.read(text.lower()), words.takes)
 
-        def parse(value: str) -> str | None:
-            if value.lower() not in choices:
-                raise ValueError
-            return value.lower()
-
-        return self.parsed(name, default, parse, " or ".join(choices))
+    def value(self, name: str, default: D, reader: Reader[T]) -> T | D:
+        """The value through ``reader``, or ``default``."""
+        return self.parsed(name, default, reader.read, reader.takes)

@@ -2,26 +2,68 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from app.admin import deliveries, health, repair, runs
+from flask import Blueprint, g
+
+from alerts import questions
+from alerts.questions import Caller, NotFound, Question, Subject
+from alerts.readers import BadValue
 from app.admin.token import check_token
+from app.current import business_now, database, settings
+from app.errors import ApiError
+from app.params import bad_parameter, read_query
+
+ROUTES = (
+    ("GET", "/runs", questions.RUNS),
+    ("GET", "/runs/<id>", questions.RUN),
+    ("GET", "/health", questions.HEALTH),
+    ("GET", "/deliveries", questions.DELIVERIES),
+    ("GET", "/deliveries/<id>", questions.DELIVERY),
+    ("GET", "/digests", questions.DIGESTS),
+    ("GET", "/digests/<id>", questions.DIGEST),
+    ("GET", "/explain", questions.EXPLAIN),
+    ("GET", "/actions", questions.ACTIONS),
+    ("POST", "/retry_failed", questions.RETRY_FAILED),
+    ("POST", "/pause", questions.PAUSE),
+    ("POST", "/resume", questions.RESUME),
+)
 
 
 def admin_blueprint() -> Blueprint:
     """The routes under ``/internal/alerts/engine``; the token is checked before anything else."""
     admin = Blueprint("admin", __name__, url_prefix="/internal/alerts/engine")
     admin.before_request(check_token)
-    admin.get("/runs")(runs.list_runs)
-    admin.get("/runs/<run_id>")(runs.get_run)
-    admin.get("/health")(health.health)
-    admin.get("/deliveries")(deliveries.list_deliveries)
-    admin.get("/deliveries/<int:delivery_id>")(deliveries.get_delivery)
-    admin.get("/digests")(deliveries.list_digests)
-    admin.get("/digests/<int:digest_id>")(deliveries.get_digest)
-    admin.get("/explain")(deliveries.explain_decision)
-    admin.get("/actions")(repair.list_actions)
-    admin.post("/retry_failed")(repair.retry_failed)
-    admin.post("/pause")(repair.pause)
-    admin.post("/resume")(repair.resume)
+    for method, path, question in ROUTES:
+        name = path.strip("/").replace("/", "_")
+        admin.add_url_rule(path, name, _view(question), methods=[method])
     return admin
+
+
+def _view(question: Question) -> Callable[..., tuple[Any, int]]:
+    def view(**path: str) -> tuple[Any, int]:
+        values = read_query(question.parameters)
+        caller = Caller(settings(), business_now(), g.token_key_id)
+        try:
+            row = _row(question.subject, path)
+            with database().transaction(read_only=not question.writes) as conn:
+                answer = question.ask(conn, caller, **row, **values)
+        except NotFound as error:
+            text = f"No {error.what} has this id."
+            raise ApiError(404, f"{error.what}_not_found", text) from None
+        except BadValue as error:
+            raise bad_parameter(error.name, f"takes {error.takes}") from None
+        return answer, 503 if question.failed(answer, **values) else 200
+
+    return view
+
+
+def _row(subject: Subject | None, path: Mapping[str, str]) -> dict[str, Any]:
+    """The id in the path; one that no row can have is of no row."""
+    if subject is None:
+        return {}
+    try:
+        return {"id": subject.id.read(path["id"])}
+    except ValueError:
+        raise NotFound(subject.what) from None

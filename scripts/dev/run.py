@@ -21,6 +21,7 @@ from types import FrameType
 import psycopg2
 from psycopg2 import sql
 
+from alerts.readers import integer
 from scripts.dev.database import CHECKOUT, DATABASE, create_database, ensure_server, stop_server
 from scripts.dev.place import DevDbError
 
@@ -29,7 +30,8 @@ Makes the product work on this machine: an embedded PostgreSQL (or the database 
 names), the migrations, the sample data, the engine over 2022-02-21 to 2022-03-08 of it, and the
 web app on 127.0.0.1:5000 (PORT changes the port) with its clock just after. The last full run's
 JSON lines go to standard output, everything else to standard error. Nothing is sent: messages
-become files in .dev/outbox. Started again, it repeats only the last run.
+become files in .dev/outbox, or where ALERTS_OUTBOX_DIR says. Settings of the engine that are set
+are honoured, credentials are not. Started again, it repeats only the last run.
 """
 STATE = CHECKOUT / ".dev"
 OUTBOX = STATE / "outbox"
@@ -40,12 +42,13 @@ LAST_RUN = "2022-03-08T18:30:00+00:00"
 WEB_CLOCK = "2022-03-08T19:00:00+00:00"
 # Kept in the database, since that is what has been replayed into; a file would outlive it.
 REPLAYED = f"Sample data, replayed {REPLAY_FROM} to {REPLAY_TO} by scripts/run"
-# The caller's accounts, settings and CI job are none of the sample's: no message of it may leave
-# this machine, and no setting may bend what it shows.
-FOREIGN_VARIABLES = re.compile(
-    r"CI|SMTP_URL|INTERNAL_RUNNER_TOKEN"
-    r"|(ALERTS|EMAIL|BREVO|RESEND|TELEGRAM|TWILIO|GITHUB|GUNICORN)_\w+"
+# The caller's settings are honoured; accounts are not, since no message of the sample may leave
+# this machine and its token is printed, nor is the CI job in which this may run.
+ACCOUNTS = re.compile(
+    r"EMAIL_PROVIDER|SMTP_URL|INTERNAL_\w+_TOKEN|(BREVO|RESEND|TELEGRAM|TWILIO)_\w+"
 )
+CI_JOB = re.compile(r"CI|GITHUB_\w+")
+PATHS = ("ALERTS_OUTBOX_DIR", "ALERTS_RUN_SPOOL")
 START_SECONDS = 30.0
 
 
@@ -89,16 +92,17 @@ def run(once: bool) -> None:
         _python(
             environment, "-m", "alerts.runner", "--phase", "all", "--log-json", "--now", LAST_RUN
         )
-    say(f"Messages lie in {OUTBOX}")
+    say(f"Messages lie in {environment['ALERTS_OUTBOX_DIR']}")
     if not once:
         _serve(environment, port)
 
 
 def _port() -> int:
-    text = os.environ.get("PORT") or "5000"
-    if not text.isdigit() or not 0 < int(text) < 65536:
-        raise RunError(f"PORT is {text!r}; it takes a number from 1 to 65535")
-    return int(text)
+    text, port = os.environ.get("PORT", "").strip() or "5000", integer(1, 65_535)
+    try:
+        return port.read(text)
+    except ValueError:
+        raise RunError(f"PORT is {text!r}; it takes {port.takes}") from None
 
 
 def _check_port(port: int) -> None:
@@ -126,18 +130,27 @@ def _database_url() -> str:
 
 
 def _environment(database_url: str, port: int) -> dict[str, str]:
-    kept = {
-        name: value for name, value in os.environ.items() if not FOREIGN_VARIABLES.fullmatch(name)
-    }
-    return kept | {
-        "DATABASE_URL": database_url,
-        "EMAIL_PROVIDER": "outbox",
+    """What the programs see: the caller's settings, ours where there are none, no accounts."""
+    given = {name: value for name, value in os.environ.items() if value.strip()}
+    accounts = sorted(name for name in given if ACCOUNTS.fullmatch(name))
+    if accounts:
+        say(f"Accounts that are set are not used here: {', '.join(accounts)}.")
+    kept = {n: v for n, v in given.items() if n not in accounts and not CI_JOB.fullmatch(n)}
+    # The programs run in the checkout, wherever the caller stands.
+    kept |= {name: str(Path(kept[name]).absolute()) for name in PATHS if name in kept}
+    defaults = {
         "EMAIL_FROM": "alerts@example.com",
         "ALERTS_OUTBOX_DIR": str(OUTBOX),
         "ALERTS_APP_BASE_URL": f"http://127.0.0.1:{port}",
         "ALERTS_RUN_SPOOL": str(STATE / "alerts_runs_spool.jsonl"),
+        "ALERTS_CLOCK": WEB_CLOCK,
+    }
+    fixed = {
+        "DATABASE_URL": database_url,
+        "EMAIL_PROVIDER": "outbox",
         "INTERNAL_RUNNER_TOKEN": _admin_token(),
     }
+    return defaults | kept | fixed
 
 
 def _admin_token() -> str:
@@ -165,7 +178,6 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def _prepare(environment: dict[str, str]) -> None:
-    OUTBOX.mkdir(parents=True, exist_ok=True)
     _script(environment, "migrate.py")
     _script(environment, "sample/load.py")
     with contextlib.closing(psycopg2.connect(environment["DATABASE_URL"])) as connection:
@@ -221,14 +233,14 @@ def _serve(environment: dict[str, str], port: int) -> None:
     command = ["gunicorn", "--bind", f"127.0.0.1:{port}"]
     server = subprocess.Popen(
         [sys.executable, "-m", *command, "app:create_app()"],
-        env=environment | {"ALERTS_CLOCK": WEB_CLOCK},
+        env=environment,
         cwd=CHECKOUT,
         # The access log; standard output holds the last run's lines and nothing else.
         stdout=sys.stderr.fileno(),
     )
     try:
         _wait_until_served(server, port)
-        _show_ways_in(environment["INTERNAL_RUNNER_TOKEN"], port)
+        _show_ways_in(environment, port)
         raise RunError(f"the web app ended by itself, exit code {server.wait()}")
     except KeyboardInterrupt:
         # From here on a second signal changes nothing: the app is ending already.
@@ -262,10 +274,11 @@ def _wait_until_served(server: subprocess.Popen[bytes], port: int) -> None:
     raise RunError("the web app did not start; its message stands above")
 
 
-def _show_ways_in(token: str, port: int) -> None:
+def _show_ways_in(environment: dict[str, str], port: int) -> None:
+    token, clock = environment["INTERNAL_RUNNER_TOKEN"], environment["ALERTS_CLOCK"]
     base = f"http://127.0.0.1:{port}"
     admin = f"curl -H 'x-internal-token: {token}' '{base}/internal/alerts/engine"
-    say(f"The web app is at {base}, its clock at {WEB_CLOCK}. Admin token: {token}")
+    say(f"The web app is at {base}, its clock at {clock}. Admin token: {token}")
     say(f"  curl '{base}/alerts/events/latest?limit=5'")
     say(f"  {admin}/health'")
     say(f"  {admin}/runs?limit=5'")

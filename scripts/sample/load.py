@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import psycopg2
 
 from alerts import db
+from alerts.settings.config import DATABASE_URL_MISSING
 from alerts.settings.env import EnvReader
 from scripts.sample import tables, users
 
@@ -106,10 +107,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _database_url() -> str:
     secret = EnvReader(os.environ).secret("DATABASE_URL")
     if secret is None:
-        raise SampleRefused(
-            "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
-            "postgresql://user:password@host:5432/name"
-        )
+        raise SampleRefused(DATABASE_URL_MISSING)
     return secret.reveal()
 
 

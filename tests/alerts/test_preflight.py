@@ -19,6 +19,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db, migrations, preflight, runner
+from alerts.cli import commands
 from tests.support import CHECKOUT
 from tests.support.pooler_double import Pooler
 from tests.support.web import CLOSED_PORT
@@ -243,16 +244,17 @@ def pooled_url(database_url: str) -> Iterator[str]:
 
 
 def test_a_pooler_is_told_and_runs_are_refused_there(
-    pooled_url: str, conn: Connection, capsys: pytest.CaptureFixture[str]
+    pooled_url: str, conn: Connection, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     answer = report(pooled_url)
     assert ids(answer) == (["pooler_detected"], [])
     assert "direct address" in answer["errors"][0]["hint"]
-    assert runner.main(["--phase", "all"], {"DATABASE_URL": pooled_url}) == 1
+    environ = {"DATABASE_URL": pooled_url, "ALERTS_RUN_SPOOL": str(tmp_path / "spool.jsonl")}
+    assert runner.main(["--phase", "all"], environ) == 1
     assert query(conn, "SELECT count(*) FROM alert_events") == [{"count": 0}]
     capsys.readouterr()
     # Reads work through it.
-    assert runner.main(["--health", "--log-json"], {"DATABASE_URL": pooled_url}) == 0
+    assert commands.main(["health", "--json"], {"DATABASE_URL": pooled_url}) == 0
     assert json.loads(capsys.readouterr().out)["status"]
 
 
@@ -261,7 +263,7 @@ def test_a_pooler_is_told_and_runs_are_refused_there(
 
 def run_preflight(**environ: str) -> tuple[int, dict[str, Any], str]:
     ended = subprocess.run(
-        [sys.executable, "-m", "alerts.runner", "--preflight", "--log-json"],
+        [sys.executable, "-m", "alerts", "preflight", "--json"],
         cwd=CHECKOUT,
         env={"PATH": os.environ["PATH"], **environ},
         capture_output=True,

@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote, quote_plus
 
@@ -201,3 +202,38 @@ def test_redactor_knows_each_secret_that_a_provider_declares(name: str, given: s
 def test_settings_without_secrets_give_a_working_redactor() -> None:
     bare = replace(Settings.from_env({}), database_url=None)
     assert redactor_for(bare).scrub("plain") == "plain"
+
+
+EXAMPLES = (
+    "postgresql://user:password@host:5432/name",
+    "smtp://user:password@host:587",
+    "smtps://user:password@host:465",
+)
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("sentence", ["{}", "takes {}", "takes {}; or none", "{} or {}", "{}."])
+def test_the_examples_of_our_own_messages_arrive_whole(example: str, sentence: str) -> None:
+    text = sentence.replace("{}", example)
+    assert Redactor().scrub(text) == text
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize("change", [
+])  # fmt: skip
+def test_what_only_resembles_an_example_is_hidden(
+    example: str, change: Callable[[str], str]
+) -> None:
+    shown = Redactor().scrub(f"it is {change(example)}")
+    assert "[redacted]" in shown
+    assert "pass" not in shown
+
+
+def test_an_example_does_not_open_the_text_around_it() -> None:
+    for example in EXAMPLES:
+        shown = Redactor().scrub(f"password='one {example} two' from joe@example.com")
+        assert not {"one", "two", "joe"} & set(shown.replace("'", " ").split())
+
+
+def test_a_control_character_never_becomes_an_example() -> None:
+    assert Redactor().scrub("a\x01b\x02c\x03d") == "a b c d"

@@ -197,9 +197,13 @@ class Watched:
     canaries: tuple[str, ...] = (*SECRETS, *PERSONAL)
 
     def __call__(
-        self, *arguments: str, program: str | None = None, **environ: str
+        self,
+        *arguments: str,
+        module: str = "alerts.runner",
+        program: str | None = None,
+        **environ: str,
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *(("-c", program) if program else ("-m", "alerts.runner"))]
+        command = [sys.executable, *(("-c", program) if program else ("-m", module))]
         done = subprocess.run(
             [*command, *arguments],
             cwd=self.folder,

@@ -162,7 +162,8 @@ class Extended:
 
     def ask(self, *arguments: str, code: int = 0, **environ: str) -> Any:
         """What a command answers, and that it ends with the exit code."""
-        done = self.runner(*arguments, "--now", NOW.isoformat(), "--log-json", **environ)
+        environ = {"ALERTS_CLOCK": NOW.isoformat(), **environ}
+        done = self.runner.command(*arguments, "--json", **environ)
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout)
 

@@ -81,7 +81,8 @@ def last_run(conn: Connection) -> dict[str, Any]:
 
 
 class Runner:
-    """Starts `python -m alerts.runner` in an environment that holds what a test sets."""
+    """Starts `python -m alerts.runner`, and with :meth:`command` `python -m alerts`, in an
+    environment that holds what a test sets."""
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self.folder = folder
@@ -94,8 +95,16 @@ class Runner:
         }
 
     def __call__(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self._start("alerts.runner", *arguments, **environ)
+
+    def command(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+        return self._start("alerts", *arguments, **environ)
+
+    def _start(
+        self, module: str, *arguments: str, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "alerts.runner", *arguments],
+            [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
             env={**self.environ, **environ},
             capture_output=True,

@@ -86,7 +86,7 @@ def test_credentials_of_two_email_providers_ask_for_a_choice() -> None:
     both = {"BREVO_API_KEY": "k", "RESEND_API_KEY": "k", **FROM}
     message = only_message(**both)
     assert "EMAIL_PROVIDER is not set while BREVO_API_KEY, RESEND_API_KEY are" in message
-    assert "it takes smtp or brevo or resend or outbox" in message
+    assert "it takes smtp, brevo, resend or outbox" in message
     assert read(**both, EMAIL_PROVIDER="resend").channels.providers == {"email": "resend"}
 
 
@@ -104,13 +104,13 @@ def test_a_second_provider_of_any_channel_asks_for_a_choice_too() -> None:
     (message,) = chosen()[1]
     assert message == (
         "SMS_PROVIDER is not set while TWILIO_ACCOUNT_SID, PIGEON_CODE are;"
-        " it takes twilio or outbox or pigeon"
+        " it takes twilio, outbox or pigeon"
     )
     assert chosen(SMS_PROVIDER="pigeon") == ({"sms": "pigeon"}, [])
     assert chosen(SMS_PROVIDER="twilio") == ({"sms": "twilio"}, [])
     assert chosen(PIGEON_CODE="") == ({"sms": "twilio"}, [])
     assert chosen(SMS_PROVIDER="raven")[1] == [
-        "SMS_PROVIDER got 'raven'; it takes twilio or outbox or pigeon"
+        "SMS_PROVIDER got 'raven'; it takes twilio, outbox or pigeon"
     ]
 
 

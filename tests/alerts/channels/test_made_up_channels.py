@@ -87,20 +87,20 @@ def test_health_counts_it_explain_explains_it_and_a_pause_stops_it(
     conn: Connection, engine: Extended
 ) -> None:
     reader, event = add_reader(conn, confirmed=False), add_alert(conn)
-    engine.ask("--pause", "pager", "--reason", "maintenance")
+    engine.ask("pause", "pager", "--reason", "maintenance")
     engine.run("all", NOW)
     assert made(conn, event) == {(reader, "pager"): ("instant", "queued")}
-    health: dict[str, Any] = engine.ask("--health")
+    health: dict[str, Any] = engine.ask("health")
     assert health["deliveries_24h"]["pager"]["queued"] == 1
     assert {name: each["paused"] for name, each in health["channels"].items()} == {
         name: name == "pager" for name in ("email", "telegram", "sms", "pager", "push", "account")
     }
     assert health["channels"]["pager"]["configured"] is True
     assert set(health["digests_24h"]) == {"email", "telegram", "push"}
-    engine.ask("--resume", "pager")
+    engine.ask("resume", "pager")
     engine.run("c", NOW)
     assert engine.messages() == [("pager", str(4000 + reader))]
-    told = engine.ask("--explain", "--event-id", str(event), "--user-id", str(reader))
+    told = engine.ask("explain", "--event-id", str(event), "--user-id", str(reader))
     decisions = {each["channel"]: each["decision"] for each in told["channels"]}
     assert list(decisions) == ["email", "telegram", "sms", "pager", "push", "account"]
     assert (decisions["pager"], decisions["push"]) == ("created", "missing_destination")
@@ -113,7 +113,7 @@ def test_without_its_provider_its_messages_are_skipped_and_can_be_queued_again(
     engine.run("all", NOW, BEEPER_CODE="", TELEGRAM_BOT_TOKEN="1:unused")
     skipped = ("instant", "skipped")
     assert made(conn, event) == {(reader, "pager"): skipped, (reader, "push"): skipped}
-    again = ("--retry-failed", "deliveries", "--channel", "pager", "--include", "not_configured")
+    again = ("retry-failed", "deliveries", "--channel", "pager", "--include", "not_configured")
     assert engine.ask(*again)["by_channel"] == {"pager": 1}
     engine.run("c", NOW)
     assert engine.messages() == [("pager", str(4000 + reader))]
@@ -122,17 +122,17 @@ def test_without_its_provider_its_messages_are_skipped_and_can_be_queued_again(
 def test_its_settings_are_read_checked_and_told_like_the_others(
     conn: Connection, engine: Extended
 ) -> None:
-    told = engine.ask("--preflight")
+    told = engine.ask("preflight")
     assert told["providers"] == {"pager": "beeper", "push": "beeper"}
-    told = engine.ask("--preflight", code=1, BEEPER_FILE="")
+    told = engine.ask("preflight", code=1, BEEPER_FILE="")
     assert [finding["message"] for finding in told["errors"]] == [
         f"BEEPER_FILE is not set; {name} through beeper needs it" for name in ("pager", "push")
     ]
-    told = engine.ask("--preflight", code=1, ALERTS_RATE_LIMIT_PAGER_PER_MINUTE="hush-beeper")
+    told = engine.ask("preflight", code=1, ALERTS_RATE_LIMIT_PAGER_PER_MINUTE="hush-beeper")
     (error,) = told["errors"]
     assert error["message"].startswith("ALERTS_RATE_LIMIT_PAGER_PER_MINUTE got ")
     assert "hush" not in error["message"]
     outbox = {"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": str(engine.tree), "BEEPER_CODE": ""}
-    assert engine.ask("--preflight", **outbox)["providers"] == dict.fromkeys(
+    assert engine.ask("preflight", **outbox)["providers"] == dict.fromkeys(
         ("email", "telegram", "sms", "pager", "push"), "outbox"
     )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.cli.console import Progress, progress_text, style_of
-from alerts.cli.tables import VIEWS, health, preflight, replay, retry
+from alerts.cli.tables import actions, health, paused, preflight, replay, retry
 from alerts.cli.tables_runs import phase, run, run_end, runs
 from alerts.cli.text import Column, Style, clean, clip, duration, table, width_of, wrap
 from tests.support import CHECKOUT
@@ -129,9 +129,9 @@ SHOWN: list[Callable[[Style], list[str]]] = [
     lambda style: health(style, HEALTH),
     lambda style: preflight(style, PREFLIGHT),
     lambda style: retry(style, RETRY),
-    lambda style: VIEWS["actions"](style, ACTIONS),
-    lambda style: VIEWS["pause"](style, PAUSED),
-    lambda style: VIEWS["resume"](style, PAUSED | {"paused": []}),
+    lambda style: actions(style, ACTIONS),
+    lambda style: paused(style, PAUSED),
+    lambda style: paused(style, PAUSED | {"paused": []}),
     lambda style: replay(style, {"stored": 3, "rejected": 1}),
 ]
 
@@ -278,22 +278,23 @@ def test_durations(milliseconds: int | None, shown: str) -> None:
 
 
 def test_the_documents_show_the_table_of_the_answer_that_they_show() -> None:
-    text = (CHECKOUT / "replit.md").read_text()
-    answer = json.loads(text.split("`GET /health`\n```json\n")[1].split("\n```")[0])
-    assert "\n".join(health(PHONE, answer)) in text
+    examples = (CHECKOUT / "docs/examples.md").read_text()
+    answer = json.loads(examples.split("`GET /health`\n```json\n")[1].split("\n```")[0])
+    assert "\n".join(health(PHONE, answer)) in (CHECKOUT / "replit.md").read_text()
 
 
 # -- hostile texts ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("view", [
-    ("run", {"run": RUN, "items": [PHASE | {"error_summary": "x"}]}), ("runs", {"runs": [RUN]}),
-    ("health", HEALTH), ("preflight", PREFLIGHT), ("retry_failed", RETRY),
-    ("actions", ACTIONS), ("pause", PAUSED),
+    (run, {"run": RUN, "items": [PHASE | {"error_summary": "x"}]}), (runs, {"runs": [RUN]}),
+    (health, HEALTH), (preflight, PREFLIGHT), (retry, RETRY), (actions, ACTIONS), (paused, PAUSED),
 ])  # fmt: skip
-def test_hostile_texts_break_no_line_and_smuggle_no_codes(view: tuple[str, Any]) -> None:
-    name, answer = view
-    for line in VIEWS[name](PHONE, with_text(answer, HOSTILE)):
+def test_hostile_texts_break_no_line_and_smuggle_no_codes(
+    view: tuple[Callable[..., list[str]], Any],
+) -> None:
+    shown, answer = view
+    for line in shown(PHONE, with_text(answer, HOSTILE)):
         assert line.isprintable()
         assert width_of(line) <= 60
 

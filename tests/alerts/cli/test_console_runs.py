@@ -30,12 +30,18 @@ def runner(database_url: str, tmp_path: Path) -> Runner:
     return Runner(database_url, tmp_path)
 
 
-def on_terminal(runner: Runner, *arguments: str, columns: int = 60, **environ: str) -> str:
-    """All that the command writes to a terminal of so many columns."""
+def on_terminal(
+    runner: Runner,
+    *arguments: str,
+    module: str = "alerts.runner",
+    columns: int = 60,
+    **environ: str,
+) -> str:
+    """All that the program writes to a terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
-        [sys.executable, "-m", "alerts.runner", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=runner.folder,
         env={**runner.environ, "TERM": "xterm", **environ},
         stdin=theirs,
@@ -62,7 +68,7 @@ def test_terminal_gets_colour_within_its_width(conn: Connection, runner: Runner)
     plain = on_terminal(runner, "--phase", "all", *AT_NOW, NO_COLOR="1")
     assert "\x1b" not in plain
     assert max(map(len, plain.splitlines())) <= 60
-    listed = on_terminal(runner, "--runs", NO_COLOR="1")
+    listed = on_terminal(runner, "runs", module="alerts", NO_COLOR="1")
     assert max(map(len, listed.splitlines())) <= 60
     assert last_run(conn)["run_id"] in listed
 
@@ -102,19 +108,22 @@ def test_answers_are_tables_for_people_and_json_for_programs(
     whole_world(conn)
     runner("--phase", "all", *AT_NOW)
     run_id = last_run(conn)["run_id"]
+    runner.environ["ALERTS_CLOCK"] = NOW.isoformat()
     for arguments, expected in (
-        (("--runs",), "sent/failed"),
-        (("--run", run_id), "fan out"),
-        (("--health", *AT_NOW), "oldest due delivery"),
-        (("--preflight",), "migrations  ok"),
-        (("--retry-failed", "deliveries", "--dry-run", *AT_NOW), "would be queued again"),
+        (("runs",), "sent/failed"),
+        (("run", run_id), "fan out"),
+        (("health",), "oldest due delivery"),
+        (("preflight",), "migrations  ok"),
+        (("retry-failed", "deliveries", "--dry-run"), "would be queued again"),
     ):
-        shown = on_terminal(runner, *arguments, NO_COLOR="1")
+        shown = on_terminal(runner, *arguments, module="alerts", NO_COLOR="1")
         assert expected in shown
         assert max(map(len, shown.splitlines())) <= 60
-        assert isinstance(json.loads(on_terminal(runner, *arguments, "--log-json")), dict)
-        assert isinstance(json.loads(on_terminal(runner, *arguments, CI="true")), dict)
-        assert isinstance(json.loads(runner(*arguments).stdout), dict)
+        told = on_terminal(runner, *arguments, "--json", module="alerts")
+        assert isinstance(json.loads(told), dict)
+        told = on_terminal(runner, *arguments, module="alerts", CI="true")
+        assert isinstance(json.loads(told), dict)
+        assert isinstance(json.loads(runner.command(*arguments).stdout), dict)
 
 
 # -- the engine's side -----------------------------------------------------------------------

@@ -7,9 +7,11 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 from psycopg2.extensions import connection as Connection
@@ -17,6 +19,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.cli import github
 from alerts.runs.record import RunItem, RunRecord
+from alerts.settings.config import DATABASE_URL_MISSING
 from tests.support.providers import RESEND_KEY, Fault, HttpProvider
 from tests.support.queue_world import queue_instants, statuses
 from tests.support.run_world import Runner, last_run, whole_world
@@ -24,6 +27,7 @@ from tests.support.world import NOW, add_alert, add_delivery, add_user, query, w
 
 AT_NOW = ("--now", NOW.isoformat())
 TITLE = "title=Alerts engine::"
+STARTS = [lambda runner: runner("--phase", "all"), lambda runner: runner.command("preflight")]
 
 
 @pytest.fixture
@@ -143,19 +147,19 @@ def test_wrong_setting_is_the_first_annotation(conn: Connection, runner: Runner)
     assert "ALERTS_SEND_WORKERS" in summary_of(runner)
 
 
-@pytest.mark.parametrize("arguments", [("--phase", "all"), ("--preflight",)])
+@pytest.mark.parametrize("start", STARTS)
 def test_missing_database_is_the_first_annotation(
-    tmp_path: Path, arguments: tuple[str, ...]
+    tmp_path: Path, start: Callable[[Runner], CompletedProcess[str]]
 ) -> None:
-    done = on_github(Runner("", tmp_path))(*arguments)
+    done = start(on_github(Runner("", tmp_path)))
     assert done.returncode == 1
     level, text = annotations(done.stderr)[0]
     assert level == "error"
-    assert "DATABASE_URL is not set" in text
+    assert text.startswith(DATABASE_URL_MISSING)
 
 
 def test_preflight_annotates_each_error(empty_database_url: str, tmp_path: Path) -> None:
-    done = on_github(Runner(empty_database_url, tmp_path))("--preflight")
+    done = on_github(Runner(empty_database_url, tmp_path)).command("preflight")
     assert done.returncode == 1
     errors = json.loads(done.stdout)["errors"]
     assert [text for _, text in annotations(done.stderr)] == [
@@ -209,13 +213,14 @@ def test_summary_that_cannot_be_written_costs_a_warning(conn: Connection, runner
     assert last_run(conn)["status"] == "success"
 
 
-@pytest.mark.parametrize("arguments", [("--phase", "c"), ("--preflight",)])
+@pytest.mark.parametrize("start", STARTS)
 def test_elsewhere_nothing_is_said(
-    conn: Connection, runner: Runner, arguments: tuple[str, ...]
+    conn: Connection, runner: Runner, start: Callable[[Runner], CompletedProcess[str]]
 ) -> None:
     queue_instants(conn, 1)
     (runner.folder / "outbox").write_text("a file where the folder should be")
-    done = runner(*arguments, GITHUB_ACTIONS="", ALERTS_CLOCK=NOW.isoformat())
+    runner.environ |= {"GITHUB_ACTIONS": "", "ALERTS_CLOCK": NOW.isoformat()}
+    done = start(runner)
     assert annotations(done.stderr) == []
     assert not (runner.folder / "summary.md").exists()
 

@@ -124,9 +124,6 @@ def test_time_of_the_command_wins_over_the_environment(conn: Connection, runner:
     assert delivery(conn, row)["sent_at"] == later
 
 
-# -- what is wrong is said -------------------------------------------------------------------
-
-
 # -- the admin endpoints without the server --------------------------------------------------
 
 
@@ -158,11 +155,11 @@ def test_commands_print_what_the_endpoints_answer(
     settings = settings_for(database_url, INTERNAL_RUNNER_TOKEN=TOKEN, ALERTS_CLOCK=NOW.isoformat())
     client = create_app(settings).test_client()
     for arguments, path in (
-        (("--runs", "--limit", "3"), "/runs?limit=3"),
-        (("--run", run_id), f"/runs/{run_id}"),
-        (("--health",), "/health"),
+        (("runs", "--limit", "3"), "/runs?limit=3"),
+        (("run", run_id), f"/runs/{run_id}"),
+        (("health",), "/health"),
     ):
-        done = runner(*arguments, "--log-json", ALERTS_CLOCK=NOW.isoformat())
+        done = runner.command(*arguments, "--json", ALERTS_CLOCK=NOW.isoformat())
         assert done.returncode == 0
         answer = client.get(
             f"/internal/alerts/engine{path}", headers={"x-internal-token": TOKEN}
@@ -175,7 +172,7 @@ def test_commands_print_what_the_endpoints_answer(
 
 
 def test_unknown_run_is_an_error(runner: Runner) -> None:
-    done = runner("--run", "no-such-run")
+    done = runner.command("run", "no-such-run")
     assert done.returncode == 1
     assert "no run has this id" in done.stderr
 
@@ -186,11 +183,12 @@ def test_failures_are_queued_again_from_the_command_line(conn: Connection, runne
         conn, user, add_alert(conn), status="failed", failure_code="recipient_invalid"
     )
     row = add_delivery(conn, user, add_alert(conn), status="failed", attempts=1)
-    dry = runner("--retry-failed", "deliveries", "--dry-run", "--log-json", *AT_NOW)
+    runner.environ["ALERTS_CLOCK"] = NOW.isoformat()
+    dry = runner.command("retry-failed", "deliveries", "--dry-run", "--json")
     answer = json.loads(dry.stdout)
     assert (answer["eligible"], answer["requeued"], answer["action_id"]) == (1, 1, None)
     assert delivery(conn, row)["status"] == "failed"
-    done = json.loads(runner("--retry-failed", "deliveries", "--log-json", *AT_NOW).stdout)
+    done = json.loads(runner.command("retry-failed", "deliveries", "--json").stdout)
     assert (done["requeued"], done["excluded"]) == (1, {"recipient_invalid": 1})
     assert delivery(conn, row)["status"] == "queued"
     assert delivery(conn, kept)["status"] == "failed"

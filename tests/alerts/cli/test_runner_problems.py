@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
+from alerts.settings.config import DATABASE_URL_MISSING
 from tests.support import CHECKOUT
 from tests.support.providers import RESEND_KEY, Fault, HttpProvider
 from tests.support.queue_world import queue_instants, statuses
@@ -46,20 +48,47 @@ def test_held_channel_exits_with_one(conn: Connection, runner: Runner) -> None:
     [
         (),
         ("--phase", "x"),
+        ("--phase", "a", "--phase", "b"),
         ("--phase", "a", "--health"),
+        ("--phase", "a", "health"),
+        ("--phase", "a", "--limit", "5"),
+        ("--phase", "a", "--json"),
         ("--phase", "a", "--now", "yesterday"),
         ("--phase", "a", "--max-seconds", "0"),
         ("--phase", "a", "--batch-size", "many"),
-        ("--retry-failed", "everything"),
-        ("--retry-failed", "digests", "--include", "all"),
-        ("--retry-failed", "digests", "--since-hours", "169"),
-        ("--runs", "--limit", "201"),
     ],
 )
 def test_wrong_usage_exits_with_two(arguments: tuple[str, ...]) -> None:
-    done = Runner("", CHECKOUT)(*arguments)
+    assert_usage(Runner("", CHECKOUT)(*arguments))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("everything",),
+        ("--health",),
+        ("health", "--keep-days", "9"),
+        ("health", "--now", "2022-03-08"),
+        ("runs", "--limit", "201"),
+        ("runs", "--status"),
+        ("run",),
+        ("delivery", "0"),
+        ("retry-failed", "everything"),
+        ("retry-failed", "digests", "--include", "all"),
+        ("retry-failed", "digests", "--since-hours", "169"),
+        ("prune", "--keep-days", "9", "--limit", "5"),
+    ],
+)
+def test_wrong_usage_of_a_command_exits_with_two(arguments: tuple[str, ...]) -> None:
+    assert_usage(Runner("", CHECKOUT).command(*arguments))
+
+
+def assert_usage(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 2
-    assert "usage:" in done.stderr
+    said, usage = done.stderr.splitlines()
+    assert said.startswith("python -m alerts")
+    assert usage.startswith("usage: python -m alerts")
     assert done.stdout == ""
 
 
@@ -89,23 +118,39 @@ def test_bad_value_is_named_recorded_and_ends_the_run_before_any_phase(
     assert statuses(conn) == {"queued": 1}
 
 
-@pytest.mark.parametrize("arguments", [("--phase", "a"), ("--health",), ("--runs",)])
-def test_missing_database_is_named(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = Runner("", tmp_path)(*arguments)
+STARTS: list[Callable[[Runner], subprocess.CompletedProcess[str]]] = [
+    lambda runner: runner("--phase", "a"),
+    lambda runner: runner("--phase", "all", "--log-json"),
+    lambda runner: runner.command("health"),
+    lambda runner: runner.command("runs", "--json"),
+    lambda runner: runner.command("run", "x"),
+    lambda runner: runner.command("prune", "--keep-days", "9"),
+]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_missing_database_is_named_with_the_whole_of_what_it_takes(
+    tmp_path: Path, start: Callable[[Runner], subprocess.CompletedProcess[str]]
+) -> None:
+    done = start(Runner("", tmp_path))
     assert done.returncode == 1
-    assert "DATABASE_URL is not set" in done.stderr
+    assert DATABASE_URL_MISSING in done.stderr
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--phase", "all"), ("--health",), ("--run", "x")])
+def test_wrong_mail_server_is_named_with_the_whole_of_what_it_takes(tmp_path: Path) -> None:
+    done = Runner("", tmp_path)("--phase", "a", SMTP_URL="mail.example.com:hunter2")
+    assert "smtp://user:password@host:587 or smtps://user:password@host:465" in done.stderr
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize("start", STARTS)
 def test_unreachable_database_is_said_without_the_password(
-    tmp_path: Path, arguments: tuple[str, ...]
+    tmp_path: Path, start: Callable[[Runner], subprocess.CompletedProcess[str]]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    done = Runner(f"postgresql://engine:hunter2secret@127.0.0.1:{port}/alerts", tmp_path)(
-        *arguments
-    )
+    done = start(Runner(f"postgresql://engine:hunter2secret@127.0.0.1:{port}/alerts", tmp_path))
     assert done.returncode == 1
     said = done.stdout + done.stderr
     assert "refused" in said
@@ -123,7 +168,7 @@ def test_database_without_tables_fails_the_run_and_says_why(
     assert "42P01" in line["error_summary"]
 
 
-def start(runner: Runner, *arguments: str, stdout: int) -> subprocess.Popen[bytes]:
+def begin(runner: Runner, *arguments: str, stdout: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "alerts.runner", *arguments]
     return subprocess.Popen(
         command, cwd=runner.folder, env=runner.environ, stdout=stdout, stderr=subprocess.DEVNULL
@@ -134,7 +179,7 @@ def test_output_that_nobody_reads_keeps_no_alert_back(conn: Connection, runner: 
     queue_instants(conn, 3)
     reading, writing = os.pipe()
     os.close(reading)
-    start(runner, "--phase", "all", "--log-json", *AT_NOW, stdout=writing).wait(60)
+    begin(runner, "--phase", "all", "--log-json", *AT_NOW, stdout=writing).wait(60)
     os.close(writing)
     assert last_run(conn)["status"] == "success"
     assert statuses(conn)["sent"] >= 3
@@ -152,7 +197,7 @@ def test_killed_runner_leaves_nothing_that_the_next_runs_do_not_send(
             "RESEND_API_KEY": RESEND_KEY,
             "RESEND_API_BASE": provider.url,
         }
-        doomed = start(runner, "--phase", "c", *AT_NOW, stdout=subprocess.DEVNULL)
+        doomed = begin(runner, "--phase", "c", *AT_NOW, stdout=subprocess.DEVNULL)
         wait_until(lambda: len(provider.requests) == len(provider.accepted) + 8)  # every worker
         wait_until(lambda: statuses(conn).get("sent") == len(provider.accepted))
         doomed.kill()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import runner
+from alerts.cli import commands
 from alerts.failures import DeliveryError, FailureCode
 from alerts.health.report import get_health
 from tests.support.queue_rows import add_digest
@@ -247,7 +247,7 @@ def test_the_command_line_gives_the_endpoints_json(
 ) -> None:
     add_delivery(conn, add_user(conn), add_alert(conn), created_at=NOW - 5 * MINUTE)
     capsys.readouterr()
-    arguments = ["--health", "--now", NOW.isoformat(), "--log-json"]
-    code = runner.main(arguments, {"DATABASE_URL": database_url})
+    environ = {"DATABASE_URL": database_url, "ALERTS_CLOCK": NOW.isoformat()}
+    code = commands.main(["health", "--json"], environ)
     assert code == 0
     assert json.loads(capsys.readouterr().out) == health_of(conn)

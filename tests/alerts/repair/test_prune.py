@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, runner
+from alerts import db
+from alerts.cli import commands
 from alerts.health.report import get_health
 from alerts.locks import lock_number
 from alerts.repair import prune
@@ -185,26 +187,41 @@ def test_a_writer_waits_for_no_more_than_a_batch(
     assert left(conn)["deliveries"] == []
 
 
+def test_one_right_after_another_is_not_refused(
+    database_url: str, conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the server takes to hear that the first one's connection is closed."""
+    opened: list[Connection] = []
+
+    def closed_later(own: Connection) -> AbstractContextManager[Connection]:
+        opened.append(own)
+        return nullcontext(own)
+
+    monkeypatch.setattr(prune, "closing", closed_later)
+    for _ in range(2):
+        pruned(database_url, dry_run=True)
+    for own in opened:
+        own.close()
+
+
 def test_a_second_one_is_refused(database_url: str, conn: Connection) -> None:
     db.execute(conn, "SELECT pg_advisory_lock(%s)", (lock_number("alerts_v2_prune"),))
     with pytest.raises(prune.PruneRefused, match="under way"):
         pruned(database_url)
     environ = {"DATABASE_URL": database_url}
-    assert runner.main(["--prune", "--keep-days", "30"], environ) == 1
+    assert commands.main(["prune", "--keep-days", "30"], environ) == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["--keep-days", "7"], ["--keep-days", "4000"]])
 def test_the_days_to_keep_are_asked_for(database_url: str, arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        runner.main(["--prune", *arguments], {"DATABASE_URL": database_url})
-    assert ended.value.code == 2
+    assert commands.main(["prune", *arguments], {"DATABASE_URL": database_url}) == 2
 
 
 def test_the_command_prunes(
     database_url: str, conn: Connection, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Rows(conn).add("sent", sent_at=NOW, created_at=NOW - timedelta(days=40))
-    arguments = ["--prune", "--keep-days", "30", "--now", NOW.isoformat()]
-    assert runner.main(arguments, {"DATABASE_URL": database_url}) == 0
+    environ = {"DATABASE_URL": database_url, "ALERTS_CLOCK": NOW.isoformat()}
+    assert commands.main(["prune", "--keep-days", "30"], environ) == 0
     assert "deliveries" in capsys.readouterr().out
     assert left(conn)["deliveries"] == []

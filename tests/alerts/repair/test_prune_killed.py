@@ -19,7 +19,7 @@ from tests.support.world import NOW, add_alert, query, value, wait_until
 
 ROWS = 4 * prune.BATCH
 OLD = NOW - timedelta(days=60)
-COMMAND = ("--prune", "--keep-days", "30", "--now", NOW.isoformat(), "--log-json")
+COMMAND = ("prune", "--keep-days", "30", "--json")
 USERS = "INSERT INTO users (email) SELECT n || '@example.com' FROM generate_series(1, %s) AS n"
 DELIVERIES = """
 INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, sent_at, created_at)
@@ -62,8 +62,9 @@ def test_a_killed_prune_is_gone_on_with(
     db.execute(conn, DELIVERIES, {"event": add_alert(conn, created_at=OLD), "old": OLD})
     db.execute(conn, SLOW)
     runner = Runner(database_url, tmp_path)
+    runner.environ["ALERTS_CLOCK"] = NOW.isoformat()
     process = subprocess.Popen(
-        [sys.executable, "-m", "alerts.runner", *COMMAND],
+        [sys.executable, "-m", "alerts", *COMMAND],
         cwd=runner.folder, env=runner.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
     )  # fmt: skip
@@ -83,7 +84,7 @@ def test_a_killed_prune_is_gone_on_with(
     assert (action["action"], action["result"]["deliveries"]) == ("prune", removed)
 
     db.execute(conn, "DROP FUNCTION take_a_moment() CASCADE")
-    done = runner(*COMMAND)
+    done = runner.command(*COMMAND)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["removed"]["deliveries"] == ROWS - removed
     assert left(conn) == 0

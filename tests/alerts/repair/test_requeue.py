@@ -9,8 +9,9 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
+from alerts.readers import comma_list
 from alerts.repair import requeue
-from alerts.repair.requeue import parse_include
+from alerts.repair.requeue import INCLUDES
 from tests.support.queue_rows import TABLES, Rows
 from tests.support.requeue_world import (
     HOUR,
@@ -186,7 +187,7 @@ def test_each_value_lifts_only_its_own_exclusion(
     moved: list[str],
     excluded: dict[str, int],
 ) -> None:
-    answer = retry(conn, include=parse_include(include) if include else ())
+    answer = retry(conn, include=comma_list(INCLUDES).read(include) if include else ())
     never = {"recipient_invalid": 1, "recipient_blocked": 1, "payload_invalid": 1}
     assert answer["excluded"] == {**never, **excluded}
     expected = {"transient", *moved}
@@ -205,5 +206,7 @@ def test_skipped_rows_go_by_the_time_they_were_made(conn: Connection, rows: Rows
 
 @pytest.mark.parametrize("text", ["", ",", " , ", "all", "unknown exhausted", "Unknown"])
 def test_a_list_with_other_words_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="exhausted, unknown, not_configured"):
-        parse_include(text)
+    included = comma_list(INCLUDES)
+    assert included.takes == "a comma list of exhausted, unknown, not_configured"
+    with pytest.raises(ValueError, match="no such words"):
+        included.read(text)

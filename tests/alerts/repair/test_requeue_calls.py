@@ -12,7 +12,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, runner
+from alerts import db
+from alerts.cli import commands
 from alerts.failures import DeliveryError, FailureCode
 from alerts.repair import requeue
 from tests.support.queue_rows import TABLES, Rows
@@ -172,7 +173,7 @@ def test_without_its_audit_nothing_is_requeued(
     with pytest.raises(psycopg2.Error, match="refused"):
         retry(conn, kind)
     assert rows.status(row_id) == "failed"
-    assert runner.main(["--retry-failed", kind], {"DATABASE_URL": database_url}) == 1
+    assert commands.main(["retry-failed", kind], {"DATABASE_URL": database_url}) == 1
     assert rows.status(row_id) == "failed"
     assert outcome(retry(conn, kind, dry_run=True)) == (1, 1, {})  # needs no audit
 
@@ -236,13 +237,14 @@ def test_the_command_line_gives_the_endpoints_json(
         "&failure_code=network&channel=email",
     )
     options = ["--since-hours", "48", "--limit", "1", "--include", "exhausted", *filters[0]]
-    arguments = ["--retry-failed", kind, "--now", NOW.isoformat(), "--log-json", *options]
+    arguments = ["retry-failed", kind, "--json", *options]
+    environ = {"DATABASE_URL": database_url, "ALERTS_CLOCK": NOW.isoformat()}
     params = f"kind={kind}&since_hours=48&limit=1&include=exhausted{filters[1]}"
     client = app_for(database_url).test_client()
 
     def both(*extra: str, query_string: str = "") -> tuple[Any, Any]:
         capsys.readouterr()
-        assert runner.main([*arguments, *extra], {"DATABASE_URL": database_url}) == 0
+        assert commands.main([*arguments, *extra], environ) == 0
         told = json.loads(capsys.readouterr().out)
         path = f"{PREFIX}/retry_failed?{params}{query_string}"
         return told, client.post(path, headers=ADMIN).get_json()
@@ -266,6 +268,13 @@ def test_the_command_line_gives_the_endpoints_json(
     ["--failure-code", "timeout"], ["--failure-code", ""],
 ])  # fmt: skip
 def test_the_command_line_refuses_what_the_endpoint_refuses(options: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        runner.main(["--retry-failed", "deliveries", *options], {})
-    assert ended.value.code == 2
+    assert commands.main(["retry-failed", "deliveries", *options], {}) == 2
+
+
+def test_the_command_line_takes_no_limit_above_what_one_run_may_send(
+    database_url: str, conn: Connection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = {"DATABASE_URL": database_url, "ALERTS_MAX_SEND_PER_RUN": "10"}
+    assert commands.main(["retry-failed", "deliveries", "--limit", "11"], environ) == 2
+    assert "--limit takes a whole number from 1 to 10" in capsys.readouterr().err
+    assert commands.main(["retry-failed", "deliveries", "--limit", "10"], environ) == 0

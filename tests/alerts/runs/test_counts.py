@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alerts.runs.counts import UNSAFE, adds_up, checked
+from alerts.runs import counts as table
+from alerts.runs.counts import COUNTS, UNSAFE, adds_up, checked, in_order, words
 
 SAFE = {"sent": 3, "on": True, "why": None, "stopped_early": "rate_limited", "email": {"sent": 1}}
 
@@ -76,3 +77,25 @@ def test_totals_are_compared_with_their_parts(
     phase: str, counts: dict[str, object], right: bool
 ) -> None:
     assert adds_up(phase, counts) is right
+
+
+def test_each_count_stands_in_the_table_once_with_words_of_its_own() -> None:
+    names = [count.name for count in COUNTS]
+    assert len(set(names)) == len(names)
+    assert len({count.words for count in COUNTS}) == len(names)
+    assert all(count.words.isprintable() and "_" not in count.words for count in COUNTS)
+
+
+def test_totals_and_parts_are_counts_of_the_table() -> None:
+    known = {count.name for count in COUNTS}
+    for funnels in table._FUNNELS.values():
+        for total, parts in funnels:
+            for name in (total, *parts):
+                prefix = name.removesuffix("*")
+                assert name in known or any(prefix != name and k.startswith(prefix) for k in known)
+
+
+def test_what_the_table_does_not_know_comes_last_under_its_name() -> None:
+    found = in_order({"brand_new": 1, "sent": 2, "events_created": 3})
+    assert [name for name, _ in found] == ["events_created", "sent", "brand_new"]
+    assert [words(name) for name, _ in found] == ["events created", "sent", "brand new"]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, runner
+from alerts import db
 from alerts import paging as cursors
+from alerts.cli import commands
 from alerts.runs import history
 from tests.support.web import CLOSED_PORT, Admin, add_item, add_run, app_for
 from tests.support.world import query, run
@@ -71,7 +72,7 @@ def command(
 ) -> tuple[int, str]:
     """Exit code and standard output of the command."""
     capsys.readouterr()
-    code = runner.main([*arguments, "--log-json"], {"DATABASE_URL": database_url})
+    code = commands.main([*arguments, "--json"], {"DATABASE_URL": database_url})
     return code, capsys.readouterr().out
 
 
@@ -82,14 +83,17 @@ def test_the_command_line_gives_the_endpoints_json(
     add_item(conn, ids[-1], "a", START)
     admin = Admin(app_for(database_url).test_client())
     for arguments, path, params in (
-        (["--runs"], "/runs", {}),
-        (["--runs", "--limit", "3"], "/runs", {"limit": 3}),
-        (["--run", ids[-1]], f"/runs/{ids[-1]}", {}),
+        (["runs"], "/runs", {}),
+        (["runs", "--status", "failed"], "/runs", {"status": "failed"}),
+        (["runs", "--phase", "a"], "/runs", {"phase": "a"}),
+        (["runs", "--triggered-by", "local"], "/runs", {"triggered_by": "local"}),
+        (["runs", "--limit", "3"], "/runs", {"limit": 3}),
+        (["run", ids[-1]], f"/runs/{ids[-1]}", {}),
     ):
         code, output = command(capsys, database_url, *arguments)
         assert (code, json.loads(output)) == (0, admin.ok(path, **params))
     place = admin.ok("/runs")["next_before"]
-    code, output = command(capsys, database_url, "--runs", "--before", place)
+    code, output = command(capsys, database_url, "runs", "--before", place)
     assert (code, json.loads(output)) == (0, admin.ok("/runs", before=place))
     assert json.loads(output)["count"] == 5
 
@@ -98,15 +102,15 @@ def test_the_command_line_gives_the_endpoints_json(
 def test_an_unknown_run_is_exit_code_1(
     database_url: str, capsys: pytest.CaptureFixture[str], run_id: str
 ) -> None:
-    assert command(capsys, database_url, f"--run={run_id}") == (1, "")
+    assert command(capsys, database_url, "run", run_id) == (1, "")
 
 
-@pytest.mark.parametrize("arguments", [["--runs"], ["--run", "x"], ["--health"]])
+@pytest.mark.parametrize("arguments", [["runs"], ["run", "x"], ["health"]])
 def test_a_database_that_is_down_is_exit_code_1_without_its_address(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     capsys.readouterr()
-    code = runner.main(arguments, {"DATABASE_URL": CLOSED_PORT})
+    code = commands.main(arguments, {"DATABASE_URL": CLOSED_PORT})
     shown = capsys.readouterr()
     assert (code, shown.out) == (1, "")
     assert "the database failed" in shown.err
@@ -118,9 +122,9 @@ def test_a_database_that_is_down_is_exit_code_1_without_its_address(
 def test_a_limit_out_of_range_is_a_usage_error(
     capsys: pytest.CaptureFixture[str], limit: str
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
-        runner.main(["--runs", f"--limit={limit}"], {"DATABASE_URL": CLOSED_PORT})
-    assert ended.value.code == 2
+    environ = {"DATABASE_URL": CLOSED_PORT}
+    assert commands.main(["runs", f"--limit={limit}"], environ) == 2
+    assert "--limit takes a whole number from 1 to 200" in capsys.readouterr().err
 
 
 def test_a_real_run_is_found_with_its_phases(database_url: str, conn: Connection) -> None:

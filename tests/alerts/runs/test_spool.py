@@ -141,10 +141,10 @@ def test_saved_spool_is_stored_by_the_command(
     path = tmp_path / "artifact.jsonl"
     spool.append(path, RECORD)
     runner = Runner(database_url, tmp_path)
-    done = runner("--replay-spool", str(path), "--log-json")
+    done = runner.command("replay-spool", str(path), "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"stored": 1, "rejected": 0})
     assert last_run(conn)["run_id"] == "one"
     assert not path.exists()
-    again = runner("--replay-spool", str(tmp_path))
+    again = runner.command("replay-spool", str(tmp_path))
     assert again.returncode == 1
     assert "Traceback" not in again.stderr

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from psycopg2.extensions import connection as Connection
@@ -12,7 +14,9 @@ from psycopg2.extensions import connection as Connection
 from alerts import phases
 from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
+from alerts.health.report import CHANNELS
 from alerts.phases import PhaseContext
+from alerts.runs.counts import COUNTS
 from tests.support.queue_world import delivery, queue_instants
 from tests.support.run_world import run_row, whole_world
 from tests.support.world import NOW, RememberingChannel, all_channels, run
@@ -62,6 +66,25 @@ def test_counts_of_a_whole_run_add_up(conn: Connection, database_url: str) -> No
     whole_world(conn)
     for item in run(database_url).record.items:
         assert "warning" not in item.counts
+
+
+def names_in(counts: Mapping[str, Any]) -> set[str]:
+    """Every name of counts, without those of channels."""
+    found: set[str] = set()
+    for name, value in counts.items():
+        if name not in CHANNELS:
+            found.add(name)
+        if isinstance(value, Mapping) and name != "channels_held":
+            found |= names_in(value)
+    return found
+
+
+def test_every_count_of_a_run_stands_in_the_table(conn: Connection, database_url: str) -> None:
+    whole_world(conn)
+    known = {count.name for count in COUNTS}
+    for item in run(database_url).record.items:
+        assert names_in(item.counts) <= known
+        assert item.counts
 
 
 def test_last_error_is_redacted_whatever_an_adapter_says(

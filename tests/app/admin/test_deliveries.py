@@ -7,6 +7,7 @@ import json
 import pytest
 from psycopg2.extensions import connection as Connection
 
+from alerts.readers import LARGEST_ID
 from tests.support.web import Admin
 from tests.support.world import add_alert, add_delivery, add_user
 
@@ -57,8 +58,14 @@ def test_a_bad_parameter_is_named(
     ("path", "code"),
     [
         ("/deliveries/1", "delivery_not_found"),
+        ("/deliveries/0", "delivery_not_found"),
+        ("/deliveries/٣", "delivery_not_found"),
+        ("/deliveries/one", "delivery_not_found"),
+        (f"/digests/{LARGEST_ID}", "digest_not_found"),
+        (f"/digests/{LARGEST_ID + 1}", "digest_not_found"),
         ("/digests/99999999999999999999999", "digest_not_found"),
         ("/explain?event_id=1&user_id=1", "event_not_found"),
+        (f"/explain?event_id={LARGEST_ID}&user_id={LARGEST_ID}", "event_not_found"),
     ],
 )
 def test_what_is_not_there_is_404(admin: Admin, path: str, code: str) -> None:

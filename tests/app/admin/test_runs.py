@@ -242,7 +242,7 @@ def test_an_unknown_parameter_is_400_with_the_name_and_those_known(admin: Admin)
         assert status == 400
         assert "Parameter offset is not known here" in body["error"]["message"]
     assert (
-        "limit, status, phase, triggered_by, before"
+        "status, phase, triggered_by, before, limit"
         in admin.get("/runs", x=1)[1]["error"]["message"]
     )
 

@@ -61,7 +61,7 @@ def test_a_taken_port_is_said_before_anything_is_begun(
     assert list(state.iterdir()) == []
 
 
-@pytest.mark.parametrize("port", ["http", "0", "65536", "-1"])
+@pytest.mark.parametrize("port", ["http", "0", "65536", "-1", "٥٠٠٠"])
 def test_a_port_that_is_none_is_refused_by_name(
     port: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,13 +75,50 @@ def test_a_port_that_is_none_is_refused_by_name(
     ["BREVO_API_KEY", "TELEGRAM_BOT_TOKEN", "TWILIO_AUTH_TOKEN", "RESEND_API_BASE", "SMTP_URL"],
 )
 def test_credentials_of_the_caller_do_not_reach_the_engine(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(name, "the caller's own")
     monkeypatch.setenv("EMAIL_PROVIDER", "brevo")
     environment = run._environment("postgresql://127.0.0.1/sample", 5000)
     assert name not in environment
     assert environment["EMAIL_PROVIDER"] == "outbox"
+    said = capsys.readouterr().err
+    assert name in said
+    assert "the caller's own" not in said
+
+
+SET = {
+    "ALERTS_OUTBOX_DIR": "/tmp/mine", "ALERTS_RUN_SPOOL": "/tmp/spool.jsonl",
+    "ALERTS_TIMEZONE": "Europe/Athens", "ALERTS_DIGEST_PERIOD": "hourly",
+    "ALERTS_APP_BASE_URL": "https://app.example.com", "EMAIL_FROM": "me@example.com",
+    "ALERTS_CLOCK": "2022-03-07T12:00:00Z", "ALERTS_SEND_WORKERS": "2", "WEB_CONCURRENCY": "1",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SET)
+def test_a_setting_of_the_caller_is_honoured(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = run._environment("postgresql://127.0.0.1/sample", 5000).get(name)
+    monkeypatch.setenv(name, SET[name])
+    assert run._environment("postgresql://127.0.0.1/sample", 5000)[name] == SET[name] != default
+    monkeypatch.setenv(name, " ")  # an empty one is an unset one
+    assert run._environment("postgresql://127.0.0.1/sample", 5000).get(name) == default
+
+
+def test_a_folder_is_taken_from_where_the_caller_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ALERTS_OUTBOX_DIR", "mine")
+    environment = run._environment("postgresql://127.0.0.1/sample", 5000)
+    assert environment["ALERTS_OUTBOX_DIR"] == str(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("name", ["CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_SHA"])
+def test_the_job_in_which_it_runs_is_not_the_samples(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "true")
+    assert name not in run._environment("postgresql://127.0.0.1/sample", 5000)
 
 
 def test_the_admin_token_is_made_once_and_private(
@@ -145,8 +182,10 @@ def test_a_stopped_database_is_not_stopped_twice(
 class Started:
     """scripts/run in a process of its own, from which a test reads as it goes."""
 
-    def __init__(self, state: Path, database_url: str, *arguments: str, port: int = 0) -> None:
-        environment = {"DATABASE_URL": database_url, "PYTHONPATH": str(CHECKOUT)}
+    def __init__(
+        self, state: Path, database_url: str, *arguments: str, port: int = 0, **environ: str
+    ) -> None:
+        environment = {"DATABASE_URL": database_url, "PYTHONPATH": str(CHECKOUT), **environ}
         self._errors = state / "errors"
         with self._errors.open("wb") as errors:
             self.process = subprocess.Popen(
@@ -185,8 +224,8 @@ def start(state: Path, empty_database_url: str) -> Iterator[Callable[..., Starte
     """Starts scripts/run on a fresh database; what a failed test leaves running is ended."""
     started: list[Started] = []
 
-    def start_one(*arguments: str, port: int = 0) -> Started:
-        started.append(Started(state, empty_database_url, *arguments, port=port))
+    def start_one(*arguments: str, port: int = 0, **environ: str) -> Started:
+        started.append(Started(state, empty_database_url, *arguments, port=port, **environ))
         return started[-1]
 
     yield start_one
@@ -224,17 +263,21 @@ def test_from_nothing_to_the_web_app_and_then_only_the_last_run_again(
 
 
 def test_an_interrupted_replay_is_finished_by_the_next_start(
-    start: Callable[..., Started],
+    start: Callable[..., Started], state: Path
 ) -> None:
-    first = start("--once")
+    mine = state / "where I want it"
+    first = start("--once", ALERTS_OUTBOX_DIR=str(mine))
     first.wait_for("2022-02-23")
     first.process.terminate()
     code, lines = first.finish()
     assert (code, lines) == (130, [])
     assert "started again, it goes on from there" in first.errors
 
-    again = start("--once")
+    again = start("--once", ALERTS_OUTBOX_DIR=str(mine))
     code, lines = again.finish()
     assert code == 0
     assert "Running the engine over" in again.errors
     assert lines[-1]["status"] == "success"
+    assert f"Messages lie in {mine}" in again.errors
+    assert list(mine.iterdir())
+    assert not (state / "outbox").exists()

@@ -1,0 +1,47 @@
+"""What both programs begin with: where they run, how they log, what GitHub is told."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterable, Mapping
+
+from alerts.cli import github
+from alerts.logs import setup_logging
+from alerts.redaction import Redactor, redactor_for
+from alerts.settings.config import Settings, job_settings, require_database_url
+
+
+class Program:
+    """One start of a program; ``json`` says whether it speaks to programs."""
+
+    def __init__(self, environ: Mapping[str, str], *, json: bool) -> None:
+        self.environ = environ
+        self._job = job_settings(environ)
+        self.json = json or self._job.ci
+        self._log(Redactor())
+
+    def settings(self) -> Settings:
+        """The settings, whose secrets no log shows from here on.
+
+        Raises :class:`~alerts.settings.config.ConfigError`, also where there is no database.
+        """
+        settings = Settings.from_env(self.environ)
+        require_database_url(settings)
+        self.hide(settings)
+        return settings
+
+    def hide(self, settings: Settings) -> None:
+        """Keep the secrets of ``settings`` out of the log."""
+        self._log(redactor_for(settings))
+
+    def annotate(self, problems: Iterable[str]) -> None:
+        """On GitHub, say what went wrong where a red job is looked at first."""
+        if self._job.github.actions:
+            for command in github.problem_commands(problems):
+                print(command, file=sys.stderr, flush=True)
+
+    def _log(self, redactor: Redactor) -> None:
+        # What is logged at INFO, people are shown as tables.
+        level = logging.INFO if self.json else logging.WARNING
+        setup_logging(redactor, json_lines=self.json, level=level)
