@@ -3,10 +3,17 @@
 -- it adds a constraint only where the catalogue lacks one that does the same,
 -- whatever its name, and never rejects or rewrites rows that are already there.
 
+-- Functions keep the search_path that they are made with (SET search_path FROM CURRENT), whoever
+-- calls them: the schema of the engine's tables, whatever its name, with pg_temp last. A file that
+-- makes functions begins with this line.
+SELECT pg_catalog.set_config(
+    'search_path', pg_catalog.quote_ident(pg_catalog.current_schema()) || ', pg_temp', TRUE
+);
+
 -- Validates a new constraint where there are no rows yet, which costs nothing.
 CREATE OR REPLACE FUNCTION alerts_validate_if_empty(
     target regclass, constraint_name text
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     has_rows boolean;
 BEGIN
@@ -21,7 +28,7 @@ $$;
 -- empty table there is nothing to leave alone and it is validated at once.
 CREATE OR REPLACE FUNCTION alerts_ensure_check(
     target regclass, constraint_name text, expression text
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
     IF EXISTS (
         SELECT FROM pg_constraint WHERE conrelid = target AND conname = constraint_name
@@ -39,7 +46,7 @@ $$;
 -- same table.
 CREATE OR REPLACE FUNCTION alerts_ensure_foreign_key(
     target regclass, column_name text, referenced regclass, referenced_column text, on_delete text
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     constraint_name text := format('%s_%s_fkey', target::text, column_name);
 BEGIN
@@ -67,7 +74,7 @@ $$;
 -- shows them: which of two rows is right is not for a migration to decide.
 CREATE OR REPLACE FUNCTION alerts_ensure_unique(
     target regclass, index_name text, columns text[]
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 DECLARE
     column_list text := (
         SELECT string_agg(quote_ident(c), ', ' ORDER BY n) FROM unnest(columns) WITH ORDINALITY AS u(c, n)

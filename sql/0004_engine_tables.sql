@@ -115,56 +115,67 @@ BEGIN
 END
 $$;
 
--- The state machine, on both tables: a final state has its time, a claim has
--- its owner and its end.
-DO $$
-DECLARE
-    target text;
-BEGIN
-    FOREACH target IN ARRAY ARRAY['user_alert_deliveries', 'user_alert_digests'] LOOP
-        PERFORM alerts_ensure_check(
-            target::regclass, 'ck_' || target || '_status',
-            $q$status IN ('queued', 'sending', 'sent', 'failed', 'skipped')$q$
-        );
-        PERFORM alerts_ensure_check(
-            target::regclass, 'ck_' || target || '_sent', $q$status <> 'sent' OR sent_at IS NOT NULL$q$
-        );
-        PERFORM alerts_ensure_check(
-            target::regclass, 'ck_' || target || '_failed',
-            $q$status <> 'failed' OR (failed_at IS NOT NULL AND failure_code IS NOT NULL)$q$
-        );
-        PERFORM alerts_ensure_check(
-            target::regclass, 'ck_' || target || '_sending',
-            $q$status <> 'sending' OR (claimed_by IS NOT NULL AND claimed_until IS NOT NULL)$q$
-        );
-        PERFORM alerts_ensure_foreign_key(target::regclass, 'user_id', 'users', 'id', 'CASCADE');
-    END LOOP;
-END
-$$;
+-- The state machine, the same on both tables: a final state has its time, a claim has its owner
+-- and its end.
+SELECT alerts_ensure_check(
+    'user_alert_deliveries', 'ck_user_alert_deliveries_status',
+    $$status IN ('queued', 'sending', 'sent', 'failed', 'skipped')$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_deliveries', 'ck_user_alert_deliveries_sent',
+    $$status <> 'sent' OR sent_at IS NOT NULL$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_deliveries', 'ck_user_alert_deliveries_failed',
+    $$status <> 'failed' OR (failed_at IS NOT NULL AND failure_code IS NOT NULL)$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_deliveries', 'ck_user_alert_deliveries_sending',
+    $$status <> 'sending' OR (claimed_by IS NOT NULL AND claimed_until IS NOT NULL)$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_digests', 'ck_user_alert_digests_status',
+    $$status IN ('queued', 'sending', 'sent', 'failed', 'skipped')$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_digests', 'ck_user_alert_digests_sent',
+    $$status <> 'sent' OR sent_at IS NOT NULL$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_digests', 'ck_user_alert_digests_failed',
+    $$status <> 'failed' OR (failed_at IS NOT NULL AND failure_code IS NOT NULL)$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_digests', 'ck_user_alert_digests_sending',
+    $$status <> 'sending' OR (claimed_by IS NOT NULL AND claimed_until IS NOT NULL)$$
+);
+
 SELECT alerts_ensure_check(
     'user_alert_deliveries', 'ck_user_alert_deliveries_channel',
-    $q$channel IN ('email', 'telegram', 'sms', 'account')$q$
+    $$channel IN ('email', 'telegram', 'sms', 'account')$$
 );
 -- Kinds other than these two come from other parts of the product.
 SELECT alerts_ensure_check(
     'user_alert_deliveries', 'ck_user_alert_deliveries_event',
-    $q$delivery_kind NOT IN ('instant', 'digest') OR alert_event_id IS NOT NULL$q$
+    $$delivery_kind NOT IN ('instant', 'digest') OR alert_event_id IS NOT NULL$$
 );
+SELECT alerts_ensure_foreign_key('user_alert_deliveries', 'user_id', 'users', 'id', 'CASCADE');
 SELECT alerts_ensure_foreign_key('user_alert_deliveries', 'alert_event_id', 'alert_events', 'id', 'NO ACTION');
-SELECT alerts_ensure_check(
-    'user_alert_digests', 'ck_user_alert_digests_channel', $q$channel IN ('email', 'telegram')$q$
-);
-SELECT alerts_ensure_check(
-    'user_alert_digests', 'ck_user_alert_digests_period', $q$period IN ('daily', 'hourly')$q$
-);
-SELECT alerts_ensure_check(
-    'user_alert_digests', 'ck_user_alert_digests_window', 'window_start < window_end'
-);
-
 SELECT alerts_ensure_unique(
     'user_alert_deliveries', 'uq_user_alert_deliveries_full',
     '{alert_event_id,user_id,channel,delivery_kind}'
 );
+
+SELECT alerts_ensure_check(
+    'user_alert_digests', 'ck_user_alert_digests_channel', $$channel IN ('email', 'telegram')$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_digests', 'ck_user_alert_digests_period', $$period IN ('daily', 'hourly')$$
+);
+SELECT alerts_ensure_check(
+    'user_alert_digests', 'ck_user_alert_digests_window', 'window_start < window_end'
+);
+SELECT alerts_ensure_foreign_key('user_alert_digests', 'user_id', 'users', 'id', 'CASCADE');
 SELECT alerts_ensure_unique('user_alert_digests', 'uq_user_alert_digests_key', '{digest_key}');
 
 -- Windows of health, and the quota of one user's product day.

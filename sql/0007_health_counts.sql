@@ -1,14 +1,19 @@
 -- The figures of delivery health, kept by the database itself, so that rows written by hand count
--- too: how many deliveries and digests were created in each minute and each hour, by what became
--- of them. Health sums whole hours, and minutes and single rows at the edges of a window.
+-- too: how many deliveries and digests were created in each minute, hour and six hours, by what
+-- became of them. Health sums the largest buckets that fit a window, and single rows at its edges.
 --
 -- Statement-level triggers append what a statement changed to alerts_health_changes. It has no
 -- key, so writers never wait for each other there, however long their transactions are. Now and
 -- then one of them folds the changes into alerts_health_counts. A count is the sum over both.
 
+-- See 0001: the functions of this file keep it.
+SELECT pg_catalog.set_config(
+    'search_path', pg_catalog.quote_ident(pg_catalog.current_schema()) || ', pg_temp', TRUE
+);
+
 CREATE TABLE IF NOT EXISTS alerts_health_counts (
     source TEXT NOT NULL,  -- deliveries, digests; delivery_waits, digest_waits: of those sent
-    level TEXT NOT NULL,  -- minute, hour
+    level TEXT NOT NULL,  -- minute, hour, six_hours
     bucket TIMESTAMPTZ NOT NULL,  -- of created_at
     channel TEXT NOT NULL,
     kind TEXT NOT NULL,
@@ -22,210 +27,149 @@ CREATE TABLE IF NOT EXISTS alerts_health_counts (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 -- Old figures change no more: vacuumed often, they are read from the key's index alone.
 
-CREATE TABLE IF NOT EXISTS alerts_health_changes (LIKE alerts_health_counts);
-CREATE INDEX IF NOT EXISTS idx_alerts_health_changes ON alerts_health_changes (source, level, bucket);
+-- So many rows more (or fewer), alike in all that health tells apart.
+CREATE TABLE IF NOT EXISTS alerts_health_changes (
+    source TEXT NOT NULL,  -- deliveries, digests
+    minute TIMESTAMPTZ NOT NULL,
+    channel TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL,
+    failure_code TEXT NOT NULL,
+    retried BOOLEAN NOT NULL,
+    wait_seconds INTEGER NOT NULL,  -- -1 but for those sent
+    amount BIGINT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS idx_alerts_health_changes ON alerts_health_changes (minute);
+
+-- Functions of one expression, which the planner takes into the statement that calls them. What
+-- the names in them mean is settled here, once, whatever anybody makes later.
 
 -- How long a message took from queued to sent, in whole seconds, rounded up to the next of four
 -- steps an octave (8, 10, 12, 14, 16, 20 ...): at most a quarter too long. Half a second less
--- keeps the logarithm away from whole numbers, where it could fall on either side. In two
--- functions of one expression each, which the planner takes into the statement.
+-- keeps the logarithm away from whole numbers, where it could fall on either side.
+CREATE OR REPLACE FUNCTION alerts_health_step(seconds DOUBLE PRECISION) RETURNS DOUBLE PRECISION
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN 2::double precision ^ greatest(
+    0, ceil(ln(seconds - 0.5::double precision) / ln(2::double precision)) - 3::double precision
+);
 CREATE OR REPLACE FUNCTION alerts_health_round_up(seconds DOUBLE PRECISION) RETURNS INTEGER
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-SELECT (
-    ceil(seconds / 2 ^ greatest(0, ceil(ln(seconds - 0.5) / ln(2::double precision)) - 3))
-    * 2 ^ greatest(0, ceil(ln(seconds - 0.5) / ln(2::double precision)) - 3)
-)::integer
-$$;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (ceil(seconds / alerts_health_step(seconds)) * alerts_health_step(seconds))::integer;
 CREATE OR REPLACE FUNCTION alerts_health_wait_seconds(waited INTERVAL) RETURNS INTEGER
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-SELECT alerts_health_round_up(
-    least(greatest(ceil(date_part('epoch', waited)), 1), 1048576)
-)
-$$;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN alerts_health_round_up(least(greatest(ceil(date_part('epoch'::text, waited)), 1), 1048576));
 
 -- Whether a row had to be tried more than once, or waits to be.
 CREATE OR REPLACE FUNCTION alerts_health_retried(status TEXT, attempts INTEGER) RETURNS BOOLEAN
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-SELECT coalesce(attempts > 1 OR (status = 'queued' AND attempts >= 1), FALSE)
-$$;
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN coalesce(attempts > 1 OR (status = 'queued' AND attempts >= 1), FALSE);
+
+-- Where a row of deliveries or digests is counted. No row where nobody knows when it was made.
+CREATE OR REPLACE FUNCTION alerts_health_cell(
+    created_at TIMESTAMPTZ, queued_at TIMESTAMPTZ, sent_at TIMESTAMPTZ,
+    row_channel TEXT, row_kind TEXT, row_status TEXT, row_code TEXT, attempts INTEGER
+) RETURNS TABLE (
+    minute TIMESTAMPTZ, channel TEXT, kind TEXT, status TEXT, failure_code TEXT, retried BOOLEAN,
+    wait_seconds INTEGER
+)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT
+        date_bin(interval '1 minute', created_at, timestamptz '2000-01-01 00:00+00'),
+        coalesce(row_channel, ''),
+        coalesce(row_kind, ''),
+        coalesce(row_status, ''),
+        coalesce(row_code, ''),
+        alerts_health_retried(row_status, attempts),
+        CASE
+            WHEN row_status = 'sent' AND isfinite(sent_at) AND isfinite(queued_at)
+                THEN alerts_health_wait_seconds(sent_at - queued_at)
+            ELSE -1
+        END
+    WHERE created_at IS NOT NULL;
+END;
+
+-- What a change is counted as: what became of the rows, and if they were sent how long it took.
+CREATE OR REPLACE FUNCTION alerts_health_sources(
+    rows_of TEXT, row_status TEXT, row_code TEXT, row_retried BOOLEAN, row_wait INTEGER
+) RETURNS TABLE (
+    source TEXT, status TEXT, failure_code TEXT, retried BOOLEAN, wait_seconds INTEGER
+)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT rows_of, row_status, row_code, row_retried, -1
+    UNION ALL
+    SELECT
+        CASE rows_of WHEN 'deliveries' THEN 'delivery_waits' ELSE 'digest_waits' END,
+        '', '', FALSE, row_wait
+    WHERE row_wait >= 0;
+END;
+
+-- The buckets that a minute is counted in, all in UTC.
+CREATE OR REPLACE FUNCTION alerts_health_levels(minute TIMESTAMPTZ)
+RETURNS TABLE (level TEXT, bucket TIMESTAMPTZ)
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+BEGIN ATOMIC
+    VALUES
+        ('minute', minute),
+        ('hour', date_bin(interval '1 hour', minute, timestamptz '2000-01-01 00:00+00')),
+        ('six_hours', date_bin(interval '6 hours', minute, timestamptz '2000-01-01 00:00+00'));
+END;
+
+-- The changes as the counts of minutes that they will become.
+CREATE OR REPLACE VIEW alerts_health_recent AS
+SELECT
+    s.source, 'minute' AS level, c.minute AS bucket, c.channel, c.kind, s.status, s.failure_code,
+    s.retried, s.wait_seconds, c.amount
+FROM alerts_health_changes AS c
+CROSS JOIN LATERAL alerts_health_sources(
+    c.source, c.status, c.failure_code, c.retried, c.wait_seconds
+) AS s;
 
 -- Moves the changes into the counts. One at a time: whoever finds another at it (or one whose
 -- transaction is still open) leaves them. Not in a transaction of a fixed snapshot, which may not
 -- delete what others have deleted since.
-CREATE OR REPLACE FUNCTION alerts_health_fold() RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION alerts_health_fold() RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    IF current_setting('transaction_isolation') <> 'read committed'
-        OR NOT pg_try_advisory_xact_lock(hashtextextended('alerts_health_fold', 0))
+    IF pg_catalog.current_setting('transaction_isolation') <> 'read committed'
+        OR NOT pg_catalog.pg_try_advisory_xact_lock(
+            pg_catalog.hashtextextended('alerts_health_fold', 0)
+        )
     THEN
         RETURN;
     END IF;
     WITH taken AS (
         DELETE FROM alerts_health_changes RETURNING *
     )
-    INSERT INTO alerts_health_counts AS c
+    INSERT INTO alerts_health_counts AS c (
+        source, level, bucket, channel, kind, status, failure_code, retried, wait_seconds, amount
+    )
     SELECT
-        source, level, bucket, channel, kind, status, failure_code, retried, wait_seconds,
-        sum(amount)
-    FROM taken
-    GROUP BY source, level, bucket, channel, kind, status, failure_code, retried, wait_seconds
-    HAVING sum(amount) <> 0
+        s.source, l.level, l.bucket, t.channel, t.kind, s.status, s.failure_code, s.retried,
+        s.wait_seconds, pg_catalog.sum(t.amount)::bigint
+    FROM taken AS t
+    CROSS JOIN LATERAL alerts_health_levels(t.minute) AS l
+    CROSS JOIN LATERAL alerts_health_sources(
+        t.source, t.status, t.failure_code, t.retried, t.wait_seconds
+    ) AS s
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
+    HAVING pg_catalog.sum(t.amount)::bigint <> 0
     ON CONFLICT (
         source, level, bucket, channel, kind, status, failure_code, retried, wait_seconds
     ) DO UPDATE SET amount = c.amount + excluded.amount;
 END
 $$;
 
--- Three functions a table, since only its own operation gives a trigger its rows. The times of
--- old deployments are plain timestamps in UTC, whatever the session's zone.
-DO $do$
-DECLARE
-    target record;
-    event record;
+-- Folds about every 1000 changes, and never long after many at once. Without success the changes
+-- stay: nothing is lost, and the next one tries again.
+CREATE OR REPLACE FUNCTION alerts_health_fold_at_times(changes BIGINT) RETURNS void
+LANGUAGE plpgsql SET search_path FROM CURRENT AS $$
 BEGIN
-    FOR target IN
-        SELECT * FROM (VALUES
-            ('user_alert_deliveries', 'deliveries', 'delivery', 'delivery_kind', 'created_at'),
-            (
-                'user_alert_digests', 'digests', 'digest', $q$'digest'$q$,
-                'greatest(created_at, window_end)'
-            )
-        ) AS t (tablename, source, item, kind, queued_at)
-    LOOP
-        FOR event IN
-            SELECT * FROM (VALUES
-                ('INSERT', 'NEW TABLE AS added', 'SELECT 1 AS sign, a.* FROM added AS a'),
-                ('DELETE', 'OLD TABLE AS removed', 'SELECT -1 AS sign, r.* FROM removed AS r'),
-                (
-                    'UPDATE', 'OLD TABLE AS removed NEW TABLE AS added',
-                    'SELECT 1 AS sign, a.* FROM added AS a UNION ALL SELECT -1, r.* FROM removed AS r'
-                )
-            ) AS e (operation, tables, rows)
-        LOOP
-            EXECUTE format($f$
-CREATE OR REPLACE FUNCTION alerts_health_%1$s_%2$s() RETURNS trigger
-LANGUAGE plpgsql SET timezone = 'UTC' AS $body$
-DECLARE
-    changes bigint;
-BEGIN
-    WITH changed AS MATERIALIZED (
-        SELECT
-            date_bin('1 minute', created_at, '2000-01-01')::timestamptz AS minute,
-            coalesce(channel, '') AS channel,
-            coalesce(%3$s, '') AS kind,
-            coalesce(status, '') AS status,
-            coalesce(failure_code, '') AS failure_code,
-            alerts_health_retried(status, attempts::integer) AS retried,
-            CASE WHEN status = 'sent' AND sent_at IS NOT NULL
-                THEN alerts_health_wait_seconds(sent_at - %4$s)
-            END AS wait_seconds,
-            sum(sign) AS amount
-        FROM (%5$s) AS r
-        WHERE created_at IS NOT NULL
-        GROUP BY 1, 2, 3, 4, 5, 6, 7
-        HAVING sum(sign) <> 0
-    ),
-    levels (level, bucket_size) AS (
-        VALUES ('minute', interval '1 minute'), ('hour', interval '1 hour')
-    )
-    INSERT INTO alerts_health_changes (
-        source, level, bucket, channel, kind, status, failure_code, retried, wait_seconds, amount
-    )
-    SELECT
-        '%6$s', level, date_bin(bucket_size, minute, '2000-01-01'),
-        channel, kind, status, failure_code, retried, -1, sum(amount)
-    FROM changed CROSS JOIN levels
-    GROUP BY 2, 3, 4, 5, 6, 7, 8
-    HAVING sum(amount) <> 0
-    UNION ALL
-    SELECT
-        '%7$s', level, date_bin(bucket_size, minute, '2000-01-01'),
-        channel, kind, '', '', FALSE, wait_seconds, sum(amount)
-    FROM changed CROSS JOIN levels
-    WHERE wait_seconds IS NOT NULL
-    GROUP BY 2, 3, 4, 5, 9
-    HAVING sum(amount) <> 0;
-    GET DIAGNOSTICS changes = ROW_COUNT;
-    -- About every 2000 changes, and never long after many at once.
-    IF random() * 2000 < changes THEN
+    IF pg_catalog.random() * 1000::double precision < changes::double precision THEN
         PERFORM alerts_health_fold();
     END IF;
-    RETURN NULL;
-END
-$body$
-$f$,
-                target.source, lower(event.operation), target.kind, target.queued_at, event.rows,
-                target.source, target.item || '_waits'
-            );
-            EXECUTE format(
-                'CREATE OR REPLACE TRIGGER %I AFTER %s ON %I REFERENCING %s '
-                'FOR EACH STATEMENT EXECUTE FUNCTION alerts_health_%s_%s()',
-                'alerts_health_' || lower(event.operation), event.operation, target.tablename,
-                event.tables, target.source, lower(event.operation)
-            );
-        END LOOP;
-    END LOOP;
-END
-$do$;
-
--- TRUNCATE tells no rows.
-CREATE OR REPLACE FUNCTION alerts_health_truncated() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM alerts_health_changes WHERE source IN (TG_ARGV[0], TG_ARGV[1]);
-    DELETE FROM alerts_health_counts WHERE source IN (TG_ARGV[0], TG_ARGV[1]);
-    RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+    RAISE LOG 'alerts_health_fold failed and will be tried again: %', SQLERRM;
 END
 $$;
-CREATE OR REPLACE TRIGGER alerts_health_truncate AFTER TRUNCATE ON user_alert_deliveries
-FOR EACH STATEMENT EXECUTE FUNCTION alerts_health_truncated('deliveries', 'delivery_waits');
-CREATE OR REPLACE TRIGGER alerts_health_truncate AFTER TRUNCATE ON user_alert_digests
-FOR EACH STATEMENT EXECUTE FUNCTION alerts_health_truncated('digests', 'digest_waits');
-
--- The rows that are there already are counted as if they were inserted now. Also the way to
--- repair the figures after triggers were switched off: SELECT alerts_health_recount().
-CREATE OR REPLACE FUNCTION alerts_health_recount() RETURNS void
-LANGUAGE plpgsql SET timezone = 'UTC' AS $$
-BEGIN
-    LOCK TABLE user_alert_deliveries, user_alert_digests IN SHARE ROW EXCLUSIVE MODE;
-    DELETE FROM alerts_health_changes;
-    DELETE FROM alerts_health_counts;
-    WITH existing AS (
-        SELECT
-            'deliver' AS item, created_at::timestamptz AS created_at, channel,
-            delivery_kind AS kind, status, failure_code, attempts, sent_at - created_at AS waited
-        FROM user_alert_deliveries
-        UNION ALL
-        SELECT
-            'digest', created_at::timestamptz, channel, 'digest', status, failure_code, attempts,
-            sent_at - greatest(created_at, window_end)
-        FROM user_alert_digests
-    ),
-    levels (level, bucket_size) AS (
-        VALUES ('minute', interval '1 minute'), ('hour', interval '1 hour')
-    )
-    INSERT INTO alerts_health_counts (
-        source, level, bucket, channel, kind, status, failure_code, retried, wait_seconds, amount
-    )
-    SELECT
-        CASE item WHEN 'digest' THEN 'digests' ELSE 'deliveries' END,
-        level, date_bin(bucket_size, created_at, '2000-01-01'), coalesce(channel, ''),
-        coalesce(kind, ''), coalesce(status, ''), coalesce(failure_code, ''),
-        alerts_health_retried(status, attempts::integer), -1, count(*)
-    FROM existing CROSS JOIN levels
-    WHERE created_at IS NOT NULL
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-    UNION ALL
-    SELECT
-        CASE item WHEN 'digest' THEN 'digest_waits' ELSE 'delivery_waits' END,
-        level, date_bin(bucket_size, created_at, '2000-01-01'), coalesce(channel, ''),
-        coalesce(kind, ''), '', '', FALSE, alerts_health_wait_seconds(waited), count(*)
-    FROM existing CROSS JOIN levels
-    WHERE created_at IS NOT NULL AND status = 'sent' AND waited IS NOT NULL
-    GROUP BY 1, 2, 3, 4, 5, 9;
-END
-$$;
-SELECT alerts_health_recount();
-
--- Runs by what started them: the schedule's health and GET /runs?triggered_by=.
--- squawk-ignore require-concurrent-index-creation
-CREATE INDEX IF NOT EXISTS idx_alerts_engine_runs_trigger
-ON alerts_engine_runs (triggered_by, started_at DESC);

@@ -1,6 +1,6 @@
 """How many deliveries and digests became what, in windows that are true to the microsecond.
 
-The database keeps counts by six hours, hour and minute (``sql/0009_health_blocks.sql``). The time
+The database keeps counts by six hours, hour and minute (``sql/0007_health_counts.sql``). The time
 looked at is cut at every edge of a window, an hour or a day into stretches. Whole blocks of six
 hours of a stretch are read as such; of a block that an edge cuts the hours; of such an hour the
 minutes; of a minute that a window's edge cuts the rows. At the clock's end the current hour is
@@ -53,9 +53,8 @@ kept AS (
     ) AS c
     UNION ALL
     SELECT *, 1
-    FROM alerts_health_changes
-    WHERE source = ANY (%(recent_sources)s) AND level = 'minute'
-      AND bucket >= %(cut_0_end)s AND bucket < %(now_end)s
+    FROM alerts_health_recent
+    WHERE bucket >= %(cut_0_end)s AND bucket < %(now_end)s
       AND CASE WHEN wait_seconds < 0
           THEN bucket NOT IN (%(cut_1)s, %(cut_2)s)
           ELSE bucket >= %(cut_1_end)s
@@ -126,6 +125,9 @@ GROUP BY source, stretch, channel, kind, status, failure_code, retried, wait_sec
 HAVING sum(amount) <> 0
 """
 
+# Since when a trigger could not count a change.
+STALE_SINCE = "SELECT min(since) AS since FROM alerts_health_stale"
+
 
 class Cell(NamedTuple):
     """So many rows, alike in all that health tells apart; ``at`` is the start of their stretch."""
@@ -147,6 +149,7 @@ class HealthCounts:
     zone: ZoneInfo
     cells: dict[str, list[Cell]]
     waits: dict[tuple[str, str], dict[int, int]]  # by channel and kind: rows by seconds, last day
+    stale_since: datetime | None  # wall time; from then on the figures may be wrong
 
     def window(self, source: str, span: timedelta) -> list[Cell]:
         """The rows created in the last ``span`` (an hour, a day or a week), its older edge out.
@@ -187,7 +190,7 @@ class HealthCounts:
 
 
 def read_counts(conn: db.Connection, now: datetime, zone: ZoneInfo) -> HealthCounts:
-    """Everything in one statement, true at ``now``; days are those of ``zone``."""
+    """All figures in one statement, true at ``now``; days are those of ``zone``."""
     now = now.astimezone(UTC)
     since, edges, shared, day = spans_of(now, zone)
     pieces = [(source, *p) for source in (DELIVERIES, DIGESTS) for p in shared]
@@ -200,11 +203,10 @@ def read_counts(conn: db.Connection, now: datetime, zone: ZoneInfo) -> HealthCou
         minute = floor(edge, MINUTE)
         parameters |= {f"cut_{number}": minute, f"cut_{number}_end": minute + MINUTE}
     parameters |= {"edges": edges, "day_ago": since[1], "now": now}
-    parameters |= {
-        "now_end": floor(now, MINUTE) + MINUTE,
-        "recent_sources": [DELIVERIES, DIGESTS, *_WAITS],
-    }
-    found = HealthCounts(now, zone, {DELIVERIES: [], DIGESTS: []}, defaultdict(dict))
+    parameters["now_end"] = floor(now, MINUTE) + MINUTE
+    stale_since = db.fetch_all(conn, STALE_SINCE)[0]["since"]
+    cells: dict[str, list[Cell]] = {DELIVERIES: [], DIGESTS: []}
+    found = HealthCounts(now, zone, cells, defaultdict(dict), stale_since)
     with conn.cursor() as cursor:  # no dictionaries: it is hundreds of rows
         cursor.execute(COUNTS, parameters)
         for source, stretch, channel, kind, status, code, retried, waited, amount in cursor:

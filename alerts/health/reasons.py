@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from alerts.failures import FailureCode
+from alerts.paging import iso
 
 INTERVALS_WITHOUT_SUCCESS = 3
 INTERVALS_QUEUE_MAY_WAIT = 2
@@ -27,6 +29,7 @@ class Facts:
     channels: dict[str, dict[str, int]]
     paused: list[dict[str, Any]]
     held: dict[str, str]  # by channel the code, in the last finished run
+    counts_stale_since: datetime | None  # a change was not counted; None: all were
 
 
 def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
@@ -83,4 +86,10 @@ def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
         if failed >= FAILING_AT_LEAST and failed > FAILING_SHARE * tried:
             text = f"{failed} of {tried} on {channel} failed in 24 h; see failures_24h."
             reasons.append(("channel_failing", text))
+    if facts.counts_stale_since is not None:
+        text = (
+            f"Not every change since {iso(facts.counts_stale_since)} was counted, so these figures "
+            "may be wrong; run python -m alerts rebuild."
+        )
+        reasons.append(("counts_stale", text))
     return reasons

@@ -394,7 +394,7 @@ def test_the_counts_follow_updates_deletes_folds_and_a_truncate(conn: Connection
         if step % 3 == 0:
             db.execute(conn, "SELECT alerts_health_fold()")
         agree(conn, f"step {step}: {change}")
-    db.execute(conn, "SELECT alerts_health_recount()")
+    db.execute(conn, "SELECT alerts_health_rebuild()")
     agree(conn, "recounted")
     db.execute(conn, "TRUNCATE user_alert_deliveries, user_alert_digest_items")
     agree(conn, "truncated")

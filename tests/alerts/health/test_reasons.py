@@ -26,6 +26,7 @@ def facts(*paused: dict[str, Any]) -> Facts:
         channels={},
         paused=list(paused),
         held={},
+        counts_stale_since=None,
     )
 
 

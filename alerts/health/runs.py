@@ -1,0 +1,122 @@
+"""How the engine's runs are doing, as delivery health tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from alerts import db
+from alerts.health.counts import DELIVERIES, DIGESTS
+from alerts.paging import iso
+from alerts.runs.record import STALE_SECONDS
+
+# The newest run, the newest finished one, the last that sent, the last success, all on wall time,
+# and how many runs are stale. Dry runs prove nothing about delivery and are left out.
+RUNS = """
+SELECT
+    (
+        SELECT jsonb_build_object(
+            'run_id', run_id, 'status', status, 'started_at', started_at,
+            'finished_at', finished_at
+        )
+        FROM alerts_engine_runs
+        WHERE NOT dry_run
+        ORDER BY started_at DESC, id DESC
+        LIMIT 1
+    ) AS last_run,
+    (
+        SELECT jsonb_build_object('run_id', run_id, 'status', status, 'counts', counts)
+        FROM alerts_engine_runs
+        WHERE NOT dry_run AND status <> 'running'
+        ORDER BY started_at DESC, id DESC
+        LIMIT 1
+    ) AS last_finished,
+    (
+        SELECT r.counts -> 'c'
+        FROM (
+            SELECT id, started_at, counts
+            FROM alerts_engine_runs
+            WHERE NOT dry_run AND status <> 'running'
+            ORDER BY started_at DESC, id DESC
+            LIMIT 20  -- a phase alone, or one that was locked, has tried no channel
+        ) AS r
+        WHERE r.counts #> '{c,channels_held}' IS NOT NULL
+        ORDER BY r.started_at DESC, r.id DESC
+        LIMIT 1
+    ) AS last_sending,
+    (
+        SELECT extract(epoch FROM clock_timestamp() - finished_at)::double precision / 60
+        FROM alerts_engine_runs
+        WHERE NOT dry_run AND status = 'success'
+        ORDER BY started_at DESC, id DESC
+        LIMIT 1
+    ) AS last_success_minutes,
+    (
+        SELECT count(*)
+        FROM alerts_engine_runs
+        WHERE status = 'running'
+          AND coalesce(heartbeat_at, started_at)
+              < clock_timestamp() - %(stale)s * interval '1 second'
+    ) AS stale_runs
+"""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs that health looks at; a dictionary's values are as the database's JSON has them."""
+
+    last_run: dict[str, Any] | None
+    last_finished: dict[str, Any] | None
+    last_sending: dict[str, Any]  # counts of phase C; empty when none has sent
+    last_success_minutes: float | None
+    stale_runs: int
+
+    def held(self) -> dict[str, str]:
+        """By channel the code that the last finished run held it for."""
+        counts = self.last_finished["counts"] if self.last_finished else {}
+        held: dict[str, str] = counts.get("c", {}).get("channels_held", {})
+        return held
+
+    def section(self) -> dict[str, Any]:
+        """What health says of them."""
+        return {
+            "funnel": _funnel(self.last_finished),
+            "last_run": _last_run(self.last_run),
+            "last_success_minutes": rounded(self.last_success_minutes),
+        }
+
+
+def read_runs(conn: db.Connection) -> Runs:
+    row = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
+    return Runs(**{**row, "last_sending": row["last_sending"] or {}})
+
+
+def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:
+    """From risk data to messages in the last finished run; a phase that did not run has None."""
+    if finished is None:
+        return None
+    counts = finished["counts"]
+    steps: dict[str, Any] = {"run_id": finished["run_id"]}
+    for letter, names in (
+        ("a", ("events_created",)),
+        ("b", ("deliveries_considered", "deliveries_created")),
+        ("d", ("digests_created",)),
+    ):
+        steps |= {name: counts.get(letter, {}).get(name) for name in names}
+    for name in ("claimed", "sent", "failed", "retried"):
+        parts = [counts.get("c", {}).get(queue, {}).get(name) for queue in (DELIVERIES, DIGESTS)]
+        known = [part for part in parts if part is not None]
+        steps[name] = sum(known) if known else None
+    return steps
+
+
+def _last_run(run: dict[str, Any] | None) -> dict[str, Any] | None:
+    if run is None:
+        return None
+    names = ("started_at", "finished_at")
+    return {**run, **{name: run[name] and iso(datetime.fromisoformat(run[name])) for name in names}}
+
+
+def rounded(minutes: float | None) -> float | None:
+    return None if minutes is None else round(minutes, 1)

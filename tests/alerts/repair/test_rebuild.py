@@ -1,0 +1,138 @@
+"""Rebuilding the counts of health: what it mends, what it says, what it leaves behind."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from alerts import db
+from alerts.health.report import get_health
+from alerts.repair import audit
+from alerts.repair.rebuild import rebuild
+from tests.support.health_counts import fill, kept, recounted, stale, statements
+from tests.support.world import NOW, query, settings_for, value
+
+SETTINGS = settings_for("postgresql://unused")
+
+
+@pytest.fixture
+def uncounted(conn: Connection) -> Connection:
+    """Rows that a trigger could not count, since what it writes to was not there."""
+    fill(conn)
+    db.execute(conn, "ALTER TABLE alerts_health_changes RENAME TO away")
+    for text in statements():
+        db.execute(conn, text)
+    db.execute(conn, "ALTER TABLE away RENAME TO alerts_health_changes")
+    return conn
+
+
+def rebuilt(conn: Connection, *, dry_run: bool = False) -> dict[str, Any]:
+    with db.transaction(conn):
+        return rebuild(conn, dry_run=dry_run, now=NOW, token_key_id="cli")
+
+
+def reasons(conn: Connection) -> dict[str, str]:
+    return {each["code"]: each["message"] for each in get_health(conn, SETTINGS, NOW)["reasons"]}
+
+
+def test_health_tells_of_changes_that_were_not_counted_until_they_are(
+    uncounted: Connection,
+) -> None:
+    since = value(uncounted, "SELECT min(since) FROM alerts_health_stale").isoformat()
+    assert get_health(uncounted, SETTINGS, NOW)["status"] == "degraded"
+    assert reasons(uncounted)["counts_stale"] == (
+        f"Not every change since {since} was counted, so these figures may be wrong;"
+        " run python -m alerts rebuild."
+    )
+    answer = rebuilt(uncounted)
+    assert answer["counts_stale_since"] == since
+    assert answer["counts_mended"] > 0
+    assert "counts_stale" not in reasons(uncounted)
+    assert kept(uncounted) == recounted(uncounted)
+    health = get_health(uncounted, SETTINGS, NOW)
+    total = sum(each["count"] for each in health["breakdown"]["deliveries_24h"])
+    assert total == value(uncounted, "SELECT count(*) FROM user_alert_deliveries")
+
+
+def test_the_dry_run_says_what_the_real_call_mends_and_changes_nothing(
+    uncounted: Connection, database_url: str
+) -> None:
+    writer = psycopg2.connect(database_url)
+    # An open transaction that has written: the dry run must not wait for it.
+    db.execute(writer, "UPDATE user_alert_deliveries SET last_error = 'x'")
+    db.execute(uncounted, "SET lock_timeout = '100ms'")
+    rehearsed = rebuilt(uncounted, dry_run=True)
+    with pytest.raises(psycopg2.errors.LockNotAvailable):
+        rebuilt(uncounted)
+    writer.rollback()
+    writer.close()
+    assert rehearsed["action_id"] is None
+    assert stale(uncounted)
+    assert not query(uncounted, "SELECT FROM alerts_admin_actions")
+    real = rebuilt(uncounted)
+    assert real["action_id"] is not None
+    ignored = {"dry_run", "action_id"}
+    assert {k: v for k, v in real.items() if k not in ignored} == {
+        k: v for k, v in rehearsed.items() if k not in ignored
+    }
+
+
+def test_it_is_audited_also_when_nothing_was_wrong(conn: Connection) -> None:
+    answer = rebuilt(conn)
+    assert answer == {
+        "dry_run": False, "counts_mended": 0, "counts_stale_since": None,
+        "action_id": answer["action_id"],
+    }  # fmt: skip
+    (action,) = audit.list_actions(conn, action="rebuild")["actions"]
+    assert (action["id"], action["token_key_id"]) == (answer["action_id"], "cli")
+    assert action["result"] == {"counts_mended": 0, "counts_stale_since": None}
+
+
+def test_without_its_audit_row_nothing_is_rebuilt(uncounted: Connection) -> None:
+    db.execute(uncounted, "ALTER TABLE alerts_admin_actions ADD CHECK (action <> 'rebuild')")
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        rebuilt(uncounted)
+    assert stale(uncounted)
+    assert rebuilt(uncounted, dry_run=True)["counts_mended"] > 0
+
+
+def test_it_takes_longer_than_the_session_lets_a_statement_take(uncounted: Connection) -> None:
+    db.execute(
+        uncounted,
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql"
+        " AS $$ BEGIN PERFORM pg_sleep(0.3); RETURN NULL; END $$;"
+        "CREATE TRIGGER slow AFTER INSERT ON alerts_health_counts"
+        " FOR EACH STATEMENT EXECUTE FUNCTION slow()",
+    )
+    db.execute(uncounted, "SET statement_timeout = '200ms'")
+    assert rebuilt(uncounted)["counts_mended"] > 0
+    assert value(uncounted, "SHOW statement_timeout") == "200ms"
+
+
+def test_changes_while_it_waits_for_the_tables_are_counted_once(
+    uncounted: Connection, database_url: str
+) -> None:
+    other = psycopg2.connect(database_url)
+    db.execute(other, "UPDATE user_alert_deliveries SET attempts = attempts + 2 WHERE id % 2 = 1")
+    rebuilder = psycopg2.connect(database_url)
+    rebuilder.autocommit = True
+    db.execute(rebuilder, "BEGIN")
+    waiting = threading.Thread(
+        target=lambda: rebuild(rebuilder, dry_run=False, now=NOW, token_key_id="cli")
+    )
+    waiting.start()
+    blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database ="
+    blocked += " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    while not value(uncounted, blocked):
+        pass
+    other.commit()
+    waiting.join()
+    db.execute(rebuilder, "COMMIT")
+    for conn in (other, rebuilder):
+        conn.close()
+    assert not stale(uncounted)
+    assert kept(uncounted) == recounted(uncounted)
