@@ -20,9 +20,9 @@ from alerts.cli.text import Style
 from alerts.engine_observability import replay_file
 from alerts.logs import bound
 from alerts.preflight import preflight
-from alerts.questions import Answer, NotFound, Question
+from alerts.questions import Answer, Caller, NotFound, Question
 from alerts.readers import BOOLEAN, Parameter, Reader, integer
-from alerts.repair import prune
+from alerts.repair import prune, rebuild
 from alerts.settings.config import ConfigError
 
 log = logging.getLogger("alerts.cli")
@@ -85,6 +85,13 @@ def _replay_spool(program: Program, file: Path) -> Answer:
         return replay_file(conn, bound(log), file)
 
 
+def _rebuild(conn: db.Connection, caller: Caller, dry_run: bool) -> Answer:
+    return rebuild.rebuild(conn, dry_run=dry_run, **caller.as_writer())
+
+
+_DRY_RUN = Parameter("dry_run", BOOLEAN, "count only, change nothing", default=False)
+_REBUILD = Question(_rebuild, (_DRY_RUN,), writes=True)
+
 COMMANDS = (
     Command(
         "preflight",
@@ -125,9 +132,11 @@ COMMANDS = (
                 "remove what is older than N days",
                 required=True,
             ),
-            Parameter("dry_run", BOOLEAN, "count only, change nothing"),
+            _DRY_RUN,
         ),
     ),
+    _asking("rebuild", "Count deliveries and digests anew, as after a restore.", _REBUILD,
+            tables.rebuilt),
     Command(
         "replay-spool",
         "Store run records that a spool FILE kept.",

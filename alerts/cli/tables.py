@@ -117,6 +117,18 @@ def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def rebuilt(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """How many counts were wrong, or would be mended."""
+    done = "would be mended (dry run: nothing was changed)" if answer["dry_run"] else "mended"
+    lines = [f"{answer['counts_mended']} counts {done}"]
+    if answer["counts_stale_since"]:
+        since = moment(answer["counts_stale_since"])
+        lines += wrap(f"changes were missed since {since} UTC", style.width, 2)
+    if answer["action_id"] is not None:
+        lines.append(f"audit entry {answer['action_id']}")
+    return lines
+
+
 def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]]) -> list[str]:
     """A row a channel; of the counts those that any channel has, and the usual three."""
     always = ("queued", "sent", "failed")

@@ -6,13 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from typing import Any
 
 import click
 import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import runner
+from alerts import db, runner
 from alerts.cli import commands
 from alerts.cli.commands import COMMANDS, GROUP
 from alerts.cli.text import width_of
@@ -37,7 +38,7 @@ ENDPOINTS = {
     "pause": ("POST", "/pause"),
     "resume": ("POST", "/resume"),
 }
-WITHOUT_ENDPOINT = {"preflight", "prune", "replay-spool"}
+WITHOUT_ENDPOINT = {"preflight", "prune", "rebuild", "replay-spool"}
 NAMES = [command.name for command in COMMANDS]
 
 
@@ -272,3 +273,22 @@ def test_every_option_says_what_it_is_for(name: str) -> None:
         if isinstance(each, click.Option):
             assert each.help
             assert each.help.isprintable()
+
+
+def test_rebuild_mends_the_counts_and_its_dry_run_only_says_how_many(
+    conn: Connection, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_delivery(conn, add_user(conn, "pro"), add_alert(conn))
+    db.execute(conn, "DELETE FROM alerts_health_changes")
+    db.execute(conn, "DELETE FROM alerts_health_counts")
+
+    def told(*arguments: str) -> dict[str, Any]:
+        assert commands.main(["rebuild", *arguments], {"DATABASE_URL": database_url}) == 0
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    dry = told("--dry-run")
+    assert dry["counts_mended"] > 0
+    assert dry["action_id"] is None
+    assert told()["counts_mended"] == dry["counts_mended"]
+    assert told()["counts_mended"] == 0

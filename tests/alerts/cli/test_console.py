@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alerts.cli.console import Progress, progress_text, style_of
-from alerts.cli.tables import actions, health, paused, preflight, replay, retry
+from alerts.cli.tables import actions, health, paused, preflight, rebuilt, replay, retry
 from alerts.cli.tables_runs import phase, run, run_end, runs
 from alerts.cli.text import Column, Style, clean, clip, duration, table, width_of, wrap
 from tests.support import CHECKOUT
@@ -267,6 +267,17 @@ def test_retry_says_what_was_left_out() -> None:
     dry = retry(PHONE, RETRY | {"dry_run": True, "action_id": None})
     assert "nothing was changed" in " ".join(dry)
     assert len(dry) == 4
+
+
+def test_rebuilding_says_what_was_wrong_and_since_when() -> None:
+    answer = {"dry_run": False, "counts_mended": 3, "counts_stale_since": None, "action_id": 9}
+    assert rebuilt(PHONE, answer) == ["3 counts mended", "audit entry 9"]
+    since = "2022-03-08T19:00:00+00:00"
+    dry = rebuilt(PHONE, answer | {"dry_run": True, "counts_stale_since": since, "action_id": None})
+    assert dry == [
+        "3 counts would be mended (dry run: nothing was changed)",
+        "  changes were missed since 2022-03-08 19:00 UTC",
+    ]
 
 
 @pytest.mark.parametrize(
