@@ -97,6 +97,10 @@ class Cluster:
                 self._discard(place)
             return pid is not None
 
+    def folder(self) -> Path:
+        """Where the cluster lies; nothing else does."""
+        return self._folder(find_place(self.state))
+
     def _folder(self, place: Place) -> Path:
         # The major version is part of the name: the files of another one cannot be read.
         folder = place.base / f"{self.name}{place.version}"

@@ -9,6 +9,7 @@ import http.client
 import os
 import re
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -21,8 +22,16 @@ from types import FrameType
 import psycopg2
 from psycopg2 import sql
 
+from alerts import migrations
 from alerts.readers import integer
-from scripts.dev.database import CHECKOUT, DATABASE, create_database, ensure_server, stop_server
+from scripts.dev.database import (
+    CHECKOUT,
+    DATABASE,
+    Cluster,
+    create_database,
+    ensure_server,
+    stop_server,
+)
 from scripts.dev.place import DevDbError
 
 DESCRIPTION = """\
@@ -126,7 +135,19 @@ def _database_url() -> str:
     say("Starting the embedded PostgreSQL ...")
     server = ensure_server("dev")
     create_database(server.url(), DATABASE)
+    _refuse_older_database(server.url(DATABASE))
     return server.url(DATABASE)
+
+
+def _refuse_older_database(url: str) -> None:
+    """Until a release the files of sql/ may be rewritten; what they made before is no longer
+    theirs then."""
+    if not migrations.status_of(url).consistent:
+        raise RunError(
+            "the development database was made with other files of sql/ than those here now. It "
+            "holds nothing but sample data; remove it and start again:\n"
+            f"  scripts/run --stop && rm -r {shlex.quote(str(Cluster('dev').folder()))}"
+        )
 
 
 def _environment(database_url: str, port: int) -> dict[str, str]:

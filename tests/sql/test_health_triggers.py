@@ -333,6 +333,22 @@ def test_a_change_that_cannot_be_counted_is_written_and_noted_once(
     assert value(filled, "SELECT count(*) FROM user_alert_deliveries") > 0
 
 
+def test_a_snapshot_that_still_shows_an_old_note_notes_anew(
+    filled: Connection, database_url: str
+) -> None:
+    db.execute(filled, BREAKS["refusing"])
+    db.execute(filled, statements()[0])
+    writer = psycopg2.connect(database_url)
+    writer.set_session(isolation_level="REPEATABLE READ")
+    assert stale(writer)
+    db.execute(filled, "SELECT alerts_health_rebuild()")
+    db.execute(writer, statements()[1])
+    writer.commit()
+    writer.close()
+    assert stale(filled)
+    assert value(filled, "SELECT count(*) FROM alerts_health_differences()") > 0
+
+
 def test_a_truncate_that_cannot_be_counted_is_noted(filled: Connection) -> None:
     for text in statements():
         db.execute(filled, text)

@@ -165,6 +165,25 @@ def test_a_database_with_real_users_is_refused(
         assert cursor.fetchone() == (1,)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE schema_migrations SET checksum = repeat('0', 64) WHERE version = '3'",
+        "INSERT INTO schema_migrations (version, name, checksum)"
+        " VALUES ('99', '0099_gone', repeat('0', 64))",
+    ],
+    ids=["rewritten", "renumbered"],
+)
+def test_a_development_database_of_other_sql_files_is_to_be_removed(
+    conn: Connection, database_url: str, change: str
+) -> None:
+    run._refuse_older_database(database_url)
+    with conn.cursor() as cursor:
+        cursor.execute(change)
+    with pytest.raises(run.RunError, match=r"scripts/run --stop && rm -r \S*/dev\d+$"):
+        run._refuse_older_database(database_url)
+
+
 def test_a_failed_step_is_named(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(run.RunError, match=r"'migrate.py --no-such' ended with exit code 2"):
         run._script(run._environment("unused", 5000), "migrate.py", "--no-such")
