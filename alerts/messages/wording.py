@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from alerts.cleaning import clean_line, cut
+from alerts.cleaning import clean_line, cut, head
 from alerts.messages.model import Alert
 from alerts.product_days import day_of, day_window
 
@@ -35,7 +35,7 @@ _RAW_FACTOR = 4
 
 def bounded_line(text: str, limit: int) -> str:
     """``text`` as one clean line of at most ``limit`` characters."""
-    return cut(clean_line(text[: limit * _RAW_FACTOR]), limit)
+    return cut(clean_line(head(text, limit * _RAW_FACTOR)), limit)
 
 
 def type_name(alert: Alert) -> str:
