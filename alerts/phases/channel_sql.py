@@ -19,11 +19,11 @@ _COLUMNS = [name for kind in KINDS for name in (kind.destination, kind.verified)
 USER_COLUMNS = sql.SQL(", ").join(sql.Identifier(name) for name in dict.fromkeys(_COLUMNS))
 
 
-# What nobody sees in an address, as the insides of brackets of a regular expression. White space of
-# any script and control characters go at both ends; inside, where they stay, an address is wrong
-# and must not become another one. What has no width (soft hyphens, direction marks, fillers,
-# variation selectors, tags, ...) goes everywhere. The two joiners are letters of an address in some
-# scripts: between such letters they stay.
+# What nobody sees in an address, as insides of brackets of a regular expression. White space and
+# control characters are taken off both ends only: an address with one inside is wrong, and must
+# not become somebody else's. What has no width (soft hyphens, direction marks, fillers, variation
+# selectors, tags) goes everywhere. The two joiners stay between letters of scripts that spell with
+# them, and go everywhere else.
 _SPACE = r"\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u2800\u3000"
 _NO_WIDTH = (
     r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
