@@ -138,12 +138,14 @@ def test_text_message_takes_two_segments_at_most(headline: str, region: str, lin
     assert segments(render_alert("sms", alert, STYLE if link else NO_LINK).text) <= 2
 
 
-@pytest.mark.parametrize(("one", "two"), [("a", "€"), ("ç", "😀")])
-def test_character_of_two_units_may_stand_over_the_end_of_a_segment(one: str, two: str) -> None:
+@pytest.mark.parametrize(("one", "two", "pairs"), [("a", "€", 70), ("ç", "😀", 20)])
+def test_character_of_two_units_may_stand_over_the_end_of_a_segment(
+    one: str, two: str, pairs: int
+) -> None:
     """It then opens the second segment and leaves a unit of the first empty."""
     for before in range(2):  # an even and an odd number of units to the end of the first
         for after in range(320):
-            alert = replace(ALERT, headline=one * before + two * 70 + one * after)
+            alert = replace(ALERT, headline=one * before + two * pairs + one * after)
             assert segments(render_alert("sms", alert, NO_LINK).text) <= 2
 
 
