@@ -10,6 +10,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 
+from wcwidth import iter_graphemes
+
 ELLIPSIS = "…"
 MARKS_MAX = 10  # per letter; no script needs more, and piled-up marks cover other lines
 
@@ -35,9 +37,6 @@ _HARMLESS: dict[int, str] = {
 }
 # Where no combining mark lives; text made of this alone needs no look at each character.
 _MAY_HOLD_MARKS = re.compile("[^\u0000-\u02ff\u2000-\u20cf\u2100-\u2bff]")
-_EMOJI_MODIFIERS = range(0x1F3FB, 0x1F400)
-_REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
-_JOINER = "\u200d"
 _UNSEEN_ALONE = " \u200c\u200d\u200e\u200f\u061c"
 
 
@@ -75,7 +74,7 @@ def cut(
     """``text`` if it measures at most ``limit``, else its beginning and ``ellipsis``.
 
     Cuts between words, or where a single word fills more than half of the limit between
-    characters as a reader sees them (never inside a letter with its marks or an emoji).
+    characters as a reader sees them: never inside a grapheme (a letter with its marks, an emoji).
     ``measure`` gives one or two units to every character. A limit too small for the ellipsis
     gives the empty string.
     """
@@ -86,12 +85,16 @@ def cut(
         return ""
     end = _fitting(text, room, measure)
     space = text.rfind(" ", 0, end + 1)
-    if space * 2 > end:
-        end = space
-    else:
-        while end and not _is_boundary(text, end):
-            end -= 1
-    return text[:end].rstrip(" ,;:") + ellipsis
+    end = _boundary(text, space if space * 2 > end else end)
+    return text[: _boundary(text, len(text[:end].rstrip(" ,;:…")))] + ellipsis
+
+
+def head(text: str, limit: int) -> str:
+    """The first characters of ``text``, at most ``limit``: what of a foreign text is looked at.
+
+    Ends between graphemes, unless a single one is longer than that.
+    """
+    return text if len(text) <= limit else text[: _boundary(text, limit) or limit]
 
 
 def cut_paragraphs(
@@ -122,24 +125,12 @@ def _fitting(text: str, limit: int, measure: Callable[[str], int]) -> int:
     return end
 
 
-def _is_boundary(text: str, index: int) -> bool:
+def _boundary(text: str, index: int) -> int:
+    """The last place at or before ``index`` where one grapheme ends and another begins."""
     if index >= len(text):
-        return True
-    before, after = text[index - 1], text[index]
-    if unicodedata.category(after).startswith("M") or ord(after) in _EMOJI_MODIFIERS:
-        return False
-    if _JOINER in (before, after):
-        return False
-    if ord(before) in _REGIONAL_INDICATORS and ord(after) in _REGIONAL_INDICATORS:
-        return _indicators_before(text, index) % 2 == 0  # two of them make one flag
-    return True
-
-
-def _indicators_before(text: str, index: int) -> int:
-    start = index
-    while start and ord(text[start - 1]) in _REGIONAL_INDICATORS:
-        start -= 1
-    return index - start
+        return len(text)
+    *_, last = iter_graphemes(text[: index + 1])
+    return index + 1 - len(last)
 
 
 def _without_piled_marks(text: str) -> Iterator[str]:

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
+from alerts.product_days import last_days
+
 MICROSECOND, MINUTE, HOUR = timedelta(microseconds=1), timedelta(minutes=1), timedelta(hours=1)
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 _LEVELS = (("six_hours", 6 * HOUR), ("hour", HOUR), ("minute", MINUTE))
@@ -79,11 +81,7 @@ def clock_hours(now: datetime) -> list[datetime]:
 
 def product_days(now: datetime, zone: ZoneInfo) -> list[datetime]:
     """The edges of the last 7 product days; the last one is tomorrow."""
-    today = now.astimezone(zone).date()
-    midnights = (
-        datetime.combine(today + n * DAY, datetime.min.time(), tzinfo=zone) for n in range(-6, 2)
-    )
-    return [floor(midnight.astimezone(UTC), MINUTE) for midnight in midnights]
+    return [floor(edge, MINUTE) for edge in last_days(now, 7, zone)]
 
 
 def floor(moment: datetime, size: timedelta) -> datetime:

@@ -15,6 +15,7 @@ from alerts.channels.names import CHANNELS, DIGEST_CHANNELS
 from alerts.lookup.deliveries import DELIVERY_COLUMNS, DIGEST_COLUMNS
 from alerts.paging import iso, json_row
 from alerts.phases.fanout import DECISIONS
+from alerts.product_days import day_window
 from alerts.settings.config import Settings
 
 SINCE_HOURS = 24  # how far back a run looks unless told otherwise
@@ -66,6 +67,7 @@ def explain(
     if db.fetch_one(conn, "SELECT 1 FROM users WHERE id = %(user_id)s", asked) is None:
         return "user"
     done = event["fanout_completed_at"]
+    at = done or now
     decided = db.fetch_all(
         conn,
         DECIDED,
@@ -74,8 +76,8 @@ def explain(
             "after_user_id": user_id - 1,
             "range_size": 1,
             "allowlist": [user_id],
-            "now": done or now,
-            "zone": settings.timezone.key,
+            "now": at,
+            "day_start": day_window(at, settings.timezone)[0],
         },
     )
     deliveries = {row["channel"]: row for row in db.fetch_all(conn, DELIVERIES, asked)}

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 
+from alerts.cleaning import head
+
 TITLE_MAX = 300  # characters of a driver's title
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -67,7 +69,7 @@ def high_impact(*, title: str, category: str | None, day: date | None, source: s
 def _body(facts: str, drivers: Sequence[str]) -> str:
     if not drivers:
         return facts
-    titles = "\n".join(f"- {title[:TITLE_MAX]}" for title in drivers)
+    titles = "\n".join(f"- {head(title, TITLE_MAX)}" for title in drivers)
     return f"{facts}\n\nWhat drives it:\n{titles}"
 
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from html import escape
 from zoneinfo import ZoneInfo
 
-from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs
+from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs, head
 from alerts.messages.model import Alert, Rendered, Style
 from alerts.messages.wording import (
     APP,
@@ -78,7 +78,7 @@ def render_alert(alert: Alert, style: Style) -> Rendered:
     lead = f"{severity_word(alert).capitalize()} ({alert.severity}/5), {region}: "
     subject = cut(lead + headline, SUBJECT_MAX)
     facts = _facts(alert, region, style.timezone)
-    body = cut_paragraphs(clean_paragraphs(alert.body[: 2 * BODY_MAX]), BODY_MAX)
+    body = cut_paragraphs(clean_paragraphs(head(alert.body, 2 * BODY_MAX)), BODY_MAX)
     return Rendered(
         subject=subject,
         text=_alert_text(alert, headline, facts, body, style),

@@ -28,11 +28,9 @@ _GSM = _BASIC | _EXTENSION
 # What typesetters put in and the alphabet has under another name.
 _PLAIN = str.maketrans(
     {
-        **dict.fromkeys("‘’‚‛′`´ʼ", "'"),
-        **dict.fromkeys("“”„‟″«»", '"'),
-        **dict.fromkeys("‐‑‒–—―−⁃", "-"),
-        **dict.fromkeys("\u00a0\u2009\u202f\t", " "),
-        **dict.fromkeys("•·", "-"),
+        **dict.fromkeys("‘’‚‛‹›′‵`´ʹʻʼʽˈꞌ＇", "'"),
+        **dict.fromkeys("“”„‟″‶«»〃＂", '"'),
+        **dict.fromkeys("‐‑‒–—―−⁃﹘﹣－•·", "-"),
         "…": "...",
         "×": "x",
         "→": "->",

@@ -12,7 +12,7 @@ from functools import lru_cache
 from html import escape
 from zoneinfo import ZoneInfo
 
-from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs, utf16_units
+from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs, head, utf16_units
 from alerts.messages.model import Alert, Rendered, Style
 from alerts.messages.wording import (
     APP,
@@ -47,7 +47,7 @@ def render_alert(alert: Alert, style: Style) -> Rendered:
     if assets:
         facts.append(f"Assets: {assets}")
     facts.append(moment(alert.created_at, style.timezone))
-    paragraphs = clean_paragraphs(alert.body[:_BODY_RAW_MAX])
+    paragraphs = clean_paragraphs(head(alert.body, _BODY_RAW_MAX))
     body = cut_paragraphs(paragraphs, BODY_UNITS_MAX, utf16_units)
     parts = [
         f"<b>{_escape(headline_of(alert))}</b>",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from alerts.cleaning import clean_line, cut
+from alerts.cleaning import clean_line, cut, head
 from alerts.messages.model import Alert
+from alerts.product_days import day_of, day_window
 
 APP = "EnergyRiskIQ"
 SEVERITIES = {1: "very low", 2: "low", 3: "moderate", 4: "high", 5: "critical"}
@@ -34,7 +35,7 @@ _RAW_FACTOR = 4
 
 def bounded_line(text: str, limit: int) -> str:
     """``text`` as one clean line of at most ``limit`` characters."""
-    return cut(clean_line(text[: limit * _RAW_FACTOR]), limit)
+    return cut(clean_line(head(text, limit * _RAW_FACTOR)), limit)
 
 
 def type_name(alert: Alert) -> str:
@@ -97,11 +98,9 @@ def window_phrase(start: datetime, end: datetime, zone: ZoneInfo) -> str:
 
     The zone is named at both ends where they differ, as in the hour that comes twice.
     """
+    if day_window(start, zone) == (start, end):
+        return _date(day_of(start, zone))
     first, last = start.astimezone(zone), end.astimezone(zone)
-    if _is_midnight(first) and _is_midnight(last):
-        if last.date() - first.date() == timedelta(days=1):
-            return _date(first)
-        return f"{_date(first)} to {_date(last)}"
     until = f"{last:%H:%M} {_zone_abbreviation(last)}"
     if last.date() != first.date():
         until = f"{_date(last)}, {until}"
@@ -125,12 +124,8 @@ def _asset_name(asset: str) -> str:
     return _ASSETS.get(name.lower(), name)
 
 
-def _date(local: datetime) -> str:
-    return f"{local.day} {_MONTHS[local.month - 1]} {local.year}"
-
-
-def _is_midnight(local: datetime) -> bool:
-    return (local.hour, local.minute, local.second) == (0, 0, 0)
+def _date(day: date) -> str:
+    return f"{day.day} {_MONTHS[day.month - 1]} {day.year}"
 
 
 def _zone_abbreviation(local: datetime) -> str:

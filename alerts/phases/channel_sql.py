@@ -19,16 +19,40 @@ _COLUMNS = [name for kind in KINDS for name in (kind.destination, kind.verified)
 USER_COLUMNS = sql.SQL(", ").join(sql.Identifier(name) for name in dict.fromkeys(_COLUMNS))
 
 
+# What nobody sees in an address, as insides of brackets of a regular expression. White space and
+# control characters are taken off both ends only: an address with one inside is wrong, and must
+# not become somebody else's. What has no width (soft hyphens, direction marks, fillers, variation
+# selectors, tags) goes everywhere. The two joiners stay between letters of scripts that spell with
+# them, and go everywhere else.
+_SPACE = r"\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u2800\u3000"
+_NO_WIDTH = (
+    r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_JOINERS = r"\u200c\u200d"
+_ASCII = r"[\u0001-\u007f]"
+UNSEEN = "|".join(
+    (
+        f"^[{_SPACE}{_NO_WIDTH}{_JOINERS}]+",
+        f"[{_SPACE}{_NO_WIDTH}{_JOINERS}]+$",
+        f"[{_NO_WIDTH}{_JOINERS}]+(?={_ASCII})",
+        f"(?<={_ASCII})[{_NO_WIDTH}{_JOINERS}]+",
+        f"[{_NO_WIDTH}]+",
+    )
+)
+
+
 def destination(user: str, channel: str) -> sql.Composed:
-    """Where a row of ``users`` is reached on a channel, NULL for nowhere.
+    """Where a row of ``users`` is reached on a channel, without :data:`UNSEEN`; NULL for nowhere.
 
     ``user`` is the alias of a row with :data:`USER_COLUMNS`, ``channel`` the alias of one with a
     ``channel``.
     """
     cases = sql.SQL(" ").join(_case(user, kind) for kind in KINDS if kind.destination)
-    return sql.SQL("nullif(trim(CASE {channel} {cases} END), '')").format(
-        channel=sql.Identifier(channel, "channel"), cases=cases
-    )
+    return sql.SQL(
+        "nullif(regexp_replace(CASE {channel} {cases} END, {unseen}, '', 'g'), '')"
+    ).format(channel=sql.Identifier(channel, "channel"), cases=cases, unseen=sql.Literal(UNSEEN))
 
 
 def _case(user: str, kind: ChannelKind) -> sql.Composed:

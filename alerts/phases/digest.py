@@ -3,76 +3,77 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 
 from alerts import db
 from alerts.channels.names import DIGEST_CHANNELS
 from alerts.phases.context import Counts, PhaseContext
+from alerts.product_days import edges as window_edges
 
 # Deliveries of one statement and transaction.
 DELIVERIES_PER_BATCH = 50_000
 
-UNITS = {"daily": "day", "hourly": "hour"}
+# How far back the first look goes; what has waited longer is found by a second one.
+LOOK_BACK = timedelta(days=3)
 
 # One batch: the unattached deliveries of closed windows, the digest each belongs to, the
-# digests, their items and the deliveries' mark. date_trunc with a zone keeps the two hours of
-# an October night apart; days are added in local time, so they have 23 to 25 hours.
+# digests, their items and the deliveries' mark. `edges` are where the windows begin; the last two
+# are the ends of the current one. What waits for a window before the first is told (`oldest`) and
+# not touched.
 #
 # The conflict arm changes nothing: it locks a digest that is still queued and returns it, so
 # that no sender can claim it before the items are in. A digest that left the queue meanwhile is
 # not returned; its deliveries stay for the next run, which sees it gone.
 BUILD_DIGESTS = """
-WITH current_window AS (
-    SELECT date_trunc(%(unit)s, %(now)s::timestamptz, %(zone)s) AS starts
+WITH windows AS MATERIALIZED (  -- numbered from 1
+    SELECT
+        number,
+        starts,
+        lead(starts) OVER (ORDER BY number) AS ends,
+        concat_ws(
+            ':', %(period)s, to_char(starts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+        ) AS label
+    FROM unnest(%(edges)s) WITH ORDINALITY AS edge (starts, number)
 ),
 pending AS MATERIALIZED (
     SELECT
         d.id AS delivery_id,
         d.user_id,
         d.channel,
-        date_trunc(%(unit)s, e.created_at::timestamptz, %(zone)s) AS starts
+        e.created_at::timestamptz AS event_at,
+        width_bucket(e.created_at::timestamptz, %(edges)s) AS number
     FROM user_alert_deliveries AS d
     JOIN alert_events AS e ON e.id = d.alert_event_id
     WHERE d.status = 'queued'
       AND d.delivery_kind = 'digest'
       AND d.channel = ANY (%(channels)s)
       AND d.user_id > %(after_user_id)s
-      AND e.created_at < (SELECT starts FROM current_window)
+      AND e.created_at < %(current_start)s
     ORDER BY d.user_id
     LIMIT %(batch_size)s
 ),
 own AS (
-    SELECT
-        p.*,
-        format(
-            '%%s:%%s:%%s:%%s', p.user_id, p.channel, %(period)s,
-            to_char(p.starts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) AS own_key
+    SELECT p.*, concat_ws(':', p.user_id, p.channel, w.label) AS own_key
     FROM pending AS p
+    JOIN windows AS w ON w.number = p.number
 ),
 routed AS (  -- to their own window's digest, or if that has left the queue, to the current one
     SELECT
         o.delivery_id,
         o.user_id,
         o.channel,
-        CASE WHEN g.id IS NULL THEN o.starts ELSE w.starts END AS starts
+        CASE WHEN g.id IS NULL THEN o.number ELSE cardinality(%(edges)s) - 1 END AS number
     FROM own AS o
-    CROSS JOIN current_window AS w
     LEFT JOIN user_alert_digests AS g ON g.digest_key = o.own_key AND g.status <> 'queued'
 ),
 keyed AS (
     SELECT
         r.*,
-        CASE
-            WHEN %(period)s = 'hourly' THEN r.starts + interval '1 hour'
-            ELSE (  -- truncated again: where midnight is skipped, the day starts at 01:00
-                date_trunc('day', r.starts AT TIME ZONE %(zone)s) + interval '1 day'
-            ) AT TIME ZONE %(zone)s
-        END AS ends,
-        format(
-            '%%s:%%s:%%s:%%s', r.user_id, r.channel, %(period)s,
-            to_char(r.starts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) AS digest_key
+        w.starts,
+        w.ends,
+        concat_ws(':', r.user_id, r.channel, w.label) AS digest_key
     FROM routed AS r
+    JOIN windows AS w ON w.number = r.number
 ),
 digests AS (
     INSERT INTO user_alert_digests AS g (
@@ -102,6 +103,7 @@ batched AS (
 SELECT
     (SELECT count(*) FROM pending) AS found,
     (SELECT max(user_id) FROM pending) AS last_user_id,
+    (SELECT min(event_at) FROM pending) AS oldest,
     (
         SELECT array_agg(DISTINCT k.starts)
         FROM keyed AS k JOIN items AS i ON i.delivery_id = k.delivery_id
@@ -115,9 +117,10 @@ SELECT
 def run(context: PhaseContext) -> Counts:
     """Build every closed window that still has unattached deliveries."""
     now = context.clock.now()
-    period = context.settings.digest_period
+    period, zone = context.settings.digest_period, context.settings.timezone
     tally: Counter[str] = Counter()
     windows: set[object] = set()
+    edges = window_edges(period, now - LOOK_BACK, now, zone)
     after_user_id = 0
     stopped = None
     while (stopped := context.stop.reason()) is None:
@@ -127,22 +130,25 @@ def run(context: PhaseContext) -> Counts:
             BUILD_DIGESTS,
             {
                 "channels": list(DIGEST_CHANNELS),
-                "unit": UNITS[period],
                 "period": period,
-                "zone": context.settings.timezone.key,
+                "edges": edges,
+                "current_start": edges[-2],
                 "now": now,
                 "after_user_id": after_user_id,
                 "batch_size": DELIVERIES_PER_BATCH,
             },
         )[0]
         windows.update(row.pop("windows") or ())
-        found, last_user_id = row.pop("found"), row.pop("last_user_id")
+        found, last_user_id, oldest = (row.pop(n) for n in ("found", "last_user_id", "oldest"))
         tally.update(row)
-        if found < DELIVERIES_PER_BATCH:
+        if oldest is not None and oldest < edges[0]:
+            edges = window_edges(period, oldest, now, zone)  # and the same batch once more
+        elif found < DELIVERIES_PER_BATCH:
             break
-        # The limit may have cut the last user's deliveries, so he is looked at again, unless
-        # nothing of the batch could be attached.
-        after_user_id = last_user_id - 1 if row["digest_items_attached"] else last_user_id
+        else:
+            # The limit may have cut the last user's deliveries, so he is looked at again, unless
+            # nothing of the batch could be attached.
+            after_user_id = last_user_id - 1 if row["digest_items_attached"] else last_user_id
     counts: Counts = {
         "windows_built": len(windows),
         "digests_created": tally["digests_created"],

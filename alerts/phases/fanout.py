@@ -11,6 +11,7 @@ from alerts import db
 from alerts.channels.names import QUOTA_CHANNELS
 from alerts.phases.channel_sql import CHANNEL_ROWS, USER_COLUMNS, destination
 from alerts.phases.context import Counts, PhaseContext
+from alerts.product_days import day_window
 
 # Users of one statement and transaction: large audiences are taken in ranges of ids, so that
 # a kill costs one range and no transaction grows without bound.
@@ -165,7 +166,7 @@ used AS MATERIALIZED (  -- instant deliveries of this product day
     WHERE d.channel = ANY ({quota_channels})
       AND d.delivery_kind = 'instant'
       AND d.status IN ('queued', 'sending', 'sent')
-      AND d.created_at >= date_trunc('day', %(now)s::timestamptz, %(zone)s)
+      AND d.created_at >= %(day_start)s
       AND d.created_at <= %(now)s
     GROUP BY d.user_id, d.channel
 ),
@@ -276,6 +277,7 @@ def _fan_out_event(
 ) -> str | None:
     """All ranges of one event; the reason to stop when there was one between two ranges."""
     allowlist = context.settings.allowlist
+    day_start, _ = day_window(now, context.settings.timezone)
     after_user_id = seen = 0
     while True:
         reason = context.stop.reason()
@@ -291,7 +293,7 @@ def _fan_out_event(
                 "range_size": USERS_PER_RANGE,
                 "allowlist": list(allowlist) if allowlist is not None else None,
                 "now": now,
-                "zone": context.settings.timezone.key,
+                "day_start": day_start,
             },
         )[0]
         users, after_user_id = row.pop("users"), row.pop("last_user_id")

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 from alerts import db
 from alerts.messages import events
 from alerts.phases.context import Counts, PhaseContext
+from alerts.product_days import day_of, day_start
 
 REGIONAL, ASSET, HIGH_IMPACT = "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE", "HIGH_IMPACT_EVENT"
 
+EARLIER_DAYS = 7  # how far back an earlier product day's score may lie
+
 # What fires at a time, of all three types, and what drove it. `::timestamptz` reads the plain
-# TIMESTAMP columns of old deployments as UTC.
+# TIMESTAMP columns of old deployments as UTC. `days` are the dates from the earliest product day
+# looked at to today, `day_starts` their first instants.
 FIRED = """
 WITH fresh_index AS (  -- the newest 7-day index of each region, at most a day old
     SELECT DISTINCT ON (region)
         region,
         risk_score::numeric AS score,
         trend,
-        (calculated_at::timestamptz AT TIME ZONE %(zone)s)::date AS product_day
+        width_bucket(calculated_at::timestamptz, %(day_starts)s) AS day
     FROM risk_indices
     WHERE window_days = 7
       AND calculated_at BETWEEN %(now)s - interval '24 hours' AND %(now)s
@@ -32,7 +38,7 @@ regional AS (
         f.region,
         NULL AS asset,
         f.score,
-        format('REGIONAL_RISK_SPIKE:%%s:%%s', f.region, f.product_day) AS fingerprint,
+        format('REGIONAL_RISK_SPIKE:%%s:%%s', f.region, (%(days)s)[f.day]) AS fingerprint,
         f.trend AS moves,
         earlier.score AS earlier_score,
         earlier.product_day AS earlier_day
@@ -40,13 +46,13 @@ regional AS (
     LEFT JOIN LATERAL (  -- the region's newest score of an earlier product day
         SELECT
             p.risk_score::numeric AS score,
-            (p.calculated_at::timestamptz AT TIME ZONE %(zone)s)::date AS product_day
+            (%(days)s)[width_bucket(p.calculated_at::timestamptz, %(day_starts)s)] AS product_day
         FROM risk_indices AS p
         WHERE p.window_days = 7
           AND p.region = f.region
           AND p.risk_score IS NOT NULL
-          AND p.calculated_at < f.product_day::timestamp AT TIME ZONE %(zone)s
-          AND p.calculated_at >= (f.product_day - 7)::timestamp AT TIME ZONE %(zone)s
+          AND p.calculated_at < (%(day_starts)s)[f.day]
+          AND p.calculated_at >= (%(day_starts)s)[f.day - %(earlier_days)s]
         ORDER BY p.calculated_at DESC, p.id DESC
         LIMIT 1
     ) AS earlier ON TRUE
@@ -69,7 +75,7 @@ asset AS (
             region,
             risk_score::numeric AS score,
             direction,
-            (calculated_at::timestamptz AT TIME ZONE %(zone)s)::date AS product_day
+            (%(days)s)[width_bucket(calculated_at::timestamptz, %(day_starts)s)] AS product_day
         FROM asset_risk
         WHERE window_days = 7
           AND calculated_at BETWEEN %(now)s - interval '24 hours' AND %(now)s
@@ -155,8 +161,7 @@ def run(context: PhaseContext) -> Counts:
     """Create the events that fire at the context's time; those already there stay as they are."""
     context.ensure_lock()
     now = context.clock.now()
-    zone = context.settings.timezone.key
-    fired = db.fetch_all(context.conn, FIRED, {"now": now, "zone": zone})
+    fired = db.fetch_all(context.conn, FIRED, {"now": now, **_days(now, context.settings.timezone)})
     created: Counter[str] = Counter()
     if fired:
         rows = db.fetch_all(context.conn, INSERT_EVENTS, {"now": now, **_columns(fired)})
@@ -168,6 +173,15 @@ def run(context: PhaseContext) -> Counts:
         "asset_risk_spikes": created[ASSET],
         "high_impact_events": created[HIGH_IMPACT],
     }
+
+
+def _days(now: datetime, zone: ZoneInfo) -> dict[str, object]:
+    """The product days that scores of the last 24 hours are of or are compared with."""
+    today = day_of(now, zone)
+    first = day_of(now - timedelta(hours=24), zone) - timedelta(days=EARLIER_DAYS)
+    days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
+    starts = [day_start(day, zone) for day in days]
+    return {"days": days, "day_starts": starts, "earlier_days": EARLIER_DAYS}
 
 
 def _columns(fired: list[db.Row]) -> dict[str, list[object]]:

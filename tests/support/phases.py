@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
@@ -16,8 +17,10 @@ from alerts.clock import Clock
 from alerts.logs import bound
 from alerts.phases.context import PhaseContext, Stop
 from alerts.phases.fanout import DECISIONS
+from alerts.product_days import day_window
 from tests.support.world import NOW, counts_of, query, run, settings_for
 
+AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 Verdicts = dict[tuple[int, str], str]
 
 # The tables that existing deployments may hold with plain TIMESTAMP columns.
@@ -66,7 +69,7 @@ def decide(conn: Connection, event_id: int, now: datetime = NOW) -> list[dict[st
         "range_size": 1000,
         "allowlist": None,
         "now": now,
-        "zone": "Europe/Amsterdam",
+        "day_start": day_window(now, AMSTERDAM)[0],
     }
     return db.fetch_all(conn, _DECIDE, params)
 

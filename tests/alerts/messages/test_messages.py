@@ -188,6 +188,27 @@ def test_digest_window_is_named_in_product_time(start: str, hours: int, expected
     assert subject == f"EnergyRiskIQ hourly digest: {expected}"
 
 
+@pytest.mark.parametrize(
+    ("zone", "start", "hours", "expected"),
+    [
+        ("Asia/Beirut", "2026-03-28T22:00+00:00", 23, "29 March 2026"),  # begins at 01:00
+        ("Atlantic/Azores", "2026-10-25T00:00+00:00", 25, "25 October 2026"),
+        ("America/St_Johns", "2010-11-07T02:30+00:00", 25, "7 November 2010"),
+        ("Pacific/Apia", "2011-12-30T10:00+00:00", 24, "31 December 2011"),
+        ("Australia/Lord_Howe", "2026-04-04T15:00+00:00", 0.5, "5 April 2026, 01:30 to 02:00"),
+    ],
+)
+def test_window_of_a_night_on_which_the_clock_is_set_is_named_as_its_day(
+    zone: str, start: str, hours: float, expected: str
+) -> None:
+    begin = datetime.fromisoformat(start)
+    style = replace(STYLE, timezone=ZoneInfo(zone))
+    subject = render_digest(
+        "email", [ALERT], "daily", begin, begin + timedelta(hours=hours), style
+    ).subject
+    assert subject.removeprefix("EnergyRiskIQ daily digest: 1 alert, ").startswith(expected)
+
+
 def test_zone_without_letters_is_named_by_its_offset() -> None:
     style = replace(STYLE, timezone=ZoneInfo("America/Sao_Paulo"))
     assert "15:00 UTC-03 (America/Sao_Paulo)" in render_alert("email", ALERT, style).text
