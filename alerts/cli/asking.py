@@ -33,4 +33,8 @@ def ask_directly(settings: Settings, question: Question) -> dict[str, Any] | Non
 
 
 def _connect(settings: Settings) -> db.Connection:
-    return db.connect(require_database_url(settings), application_name="alerts-admin")
+    return db.connect(
+        require_database_url(settings),
+        application_name="alerts-admin",
+        wait_seconds=db.WAKE_SECONDS,
+    )

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from alerts.db import problem_of_url
 from alerts.settings.channels import ChannelSettings
 from alerts.settings.env import (
     ConfigError,
@@ -23,7 +24,15 @@ from alerts.settings.env import (
     parse_web_address,
 )
 
-__all__ = ["ConfigError", "GitHub", "Problem", "Secret", "Settings", "require_database_url"]
+__all__ = [
+    "ConfigError",
+    "GitHub",
+    "Problem",
+    "Secret",
+    "Settings",
+    "database_url_of",
+    "require_database_url",
+]
 
 DATABASE_URL_MISSING = (
     "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
@@ -98,7 +107,7 @@ class Settings:
         enabled = env.text("ALERTS_V2_ENABLED")
         word = (enabled or "true").lower()
         settings = cls(
-            database_url=env.secret("DATABASE_URL"),
+            database_url=_database_url(env),
             internal_tokens=_tokens(env),
             enabled=word in TRUE_WORDS,
             enabled_unclear=word not in TRUE_WORDS | FALSE_WORDS,
@@ -152,6 +161,28 @@ class Settings:
         if env.problems:
             raise ConfigError(env.problems)
         return settings
+
+
+def database_url_of(environ: Mapping[str, str]) -> str:
+    """The database's URL, for a program that needs nothing else to be right.
+
+    Raises :class:`ConfigError`.
+    """
+    env = EnvReader(environ)
+    url = _database_url(env)
+    if url is None:
+        raise ConfigError(env.problems or [Problem("DATABASE_URL", DATABASE_URL_MISSING)])
+    return url.reveal()
+
+
+def _database_url(env: EnvReader) -> Secret | None:
+    """The database's URL; None when unset, or with a problem noted when it cannot be one."""
+    url = env.secret("DATABASE_URL")
+    problem = problem_of_url(url.reveal()) if url else None
+    if problem:
+        env.add_problem("DATABASE_URL", problem)
+        return None
+    return url
 
 
 def require_database_url(settings: Settings) -> str:

@@ -7,6 +7,7 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
+from alerts.db.watch import WatchedConnection
 from tests.support.world import query, value
 
 COUNT = "SELECT count(*) FROM made"
@@ -44,12 +45,12 @@ def test_session_behind_a_pooler_is_refused_and_closed(
 ) -> None:
     opened: list[db.Connection] = []
 
-    class Pooled(psycopg2.extensions.connection):
+    class Pooled(WatchedConnection):
         def get_backend_pid(self) -> int:  # what a pooler tells is a number of its own
             opened.append(self)
             return 1
 
-    monkeypatch.setattr(db.psycopg2, "connect", lambda url, **options: Pooled(url))
+    monkeypatch.setattr(psycopg2, "connect", lambda url, **options: Pooled(url))
     with pytest.raises(db.PoolerDetected, match="DATABASE_URL"):
         db.open_session(database_url, application_name="alerts-test")
     assert opened[0].closed
