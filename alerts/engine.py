@@ -14,6 +14,7 @@ from functools import partial
 import psycopg2
 
 from alerts import db, phases
+from alerts.access import access_of
 from alerts.channels import build_channels
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
@@ -150,6 +151,9 @@ class _Run:
             return self._finish("failed", self._describe(error))
         self.recorder.submit(self.record)
         try:
+            blind = self._blind_spots(self.conn)
+            if blind:
+                return self._finish("failed", blind)
             self.pauses = pauses.current(self.conn)
             if any(each.channel == pauses.ENGINE for each in self.pauses):
                 return self._finish("skipped", str(self.pauses[0]))
@@ -176,6 +180,14 @@ class _Run:
             )
         finally:
             self.wake_seconds = max(0.0, self.wake_seconds - (time.monotonic() - started))
+
+    def _blind_spots(self, conn: db.Connection) -> str | None:
+        """What must be seen and cannot be: preferences that are hidden would be ignored."""
+        access = access_of(conn)
+        if access.filtered:
+            fields = {"tables": ", ".join(access.filtered)}
+            self.log.warning("row level security may hide rows from the engine", extra=fields)
+        return str(access) if access.hidden else None
 
     def _choose_channels(self) -> Mapping[str, Channel]:
         if self.request.dry_run:

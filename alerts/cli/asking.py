@@ -27,8 +27,18 @@ def ask(settings: Settings, question: Question, *, read_only: bool = True) -> di
 
 
 def ask_directly(settings: Settings, question: Question) -> dict[str, Any] | None:
-    """The same with each statement standing alone."""
-    with closing(_connect(settings)) as conn:
+    """The same with each statement standing alone, on a session of the runner's own.
+
+    Raises :class:`alerts.db.PoolerDetected` too.
+    """
+    with closing(
+        db.open_session(
+            require_database_url(settings),
+            application_name="alerts-admin",
+            statement_timeout_ms=TIMEOUT_MS,
+            wait_seconds=db.WAKE_SECONDS,
+        )
+    ) as conn:
         return question(conn)
 
 

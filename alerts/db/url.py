@@ -63,7 +63,9 @@ def problem_of_url(text: str) -> str | None:
 def _unknown_parameters(text: str) -> list[str]:
     """Names of the query that libpq does not know, as it says itself; odd ones are not shown."""
     unknown = []
-    for part in _query(text).split("&") if _query(text) else []:
+    for part in filter(None, _query(text).split("&")):
+        if part == "ssl=true":  # of Java; libpq knows it, with this value alone
+            continue
         name = part.partition("=")[0]
         try:
             parse_dsn(f"postgresql://h/d?{name}=")

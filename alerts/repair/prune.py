@@ -148,7 +148,10 @@ def prune(
         row = db.fetch_one(conn, "SELECT pg_try_advisory_lock(%(key)s) AS acquired", lock)
         if not (row and row["acquired"]):
             raise PruneRefused("another prune is under way; let it end")
-        return _Prune(conn, keep_days, now, token_key_id, dry_run).run()
+        answer = _Prune(conn, keep_days, now, token_key_id, dry_run).run()
+        # The end of the connection would do it too, but only when the server has noticed.
+        db.execute(conn, "SELECT pg_advisory_unlock(%(key)s)", lock)
+        return answer
 
 
 class _Prune:

@@ -24,7 +24,7 @@ LAYERS = (
     ("alerts.channels",),
     ("alerts.logs", "alerts.messages"),
     ("alerts.redaction",),
-    ("alerts.settings", "alerts.locks", "alerts.migrations"),
+    ("alerts.settings", "alerts.access", "alerts.locks", "alerts.migrations"),
     ("alerts.db", "alerts.failures", "alerts.clock", "alerts.paging", "alerts.cleaning"),
 )
 WEB = ("flask", "werkzeug", "gunicorn", "app")

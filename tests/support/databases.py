@@ -99,6 +99,16 @@ class TestServer:
         self._create(name, self._template if migrated else "template0")
         return name
 
+    def create_encoded(self, encoding: str) -> str:
+        """A new empty database of that encoding, sorted by bytes; its name."""
+        name = f"{self._run}_{encoding.lower()}_{next(self._numbers)}"
+        provider = "LOCALE_PROVIDER libc" if self._admin.info.server_version >= 150_000 else ""
+        statement = sql.SQL(
+            f"CREATE DATABASE {{}} TEMPLATE template0 ENCODING {{}} {provider} LOCALE 'C'"
+        )
+        self._execute(statement.format(sql.Identifier(name), sql.Literal(encoding)))
+        return name
+
     def drop(self, database: str) -> None:
         self._disconnect(database)
         self._execute(
