@@ -8,7 +8,6 @@ each of them another backend.
 from __future__ import annotations
 
 import json
-from functools import lru_cache
 
 from psycopg2 import sql
 from psycopg2.extensions import connection
@@ -38,46 +37,51 @@ _SESSION_MEANING = {"default_transaction_isolation": "read committed"}
 _SESSION_LIMITS = {"idle_session_timeout": "0", "work_mem": "32MB", "random_page_cost": "1.1"}
 _SINCE_17 = {"transaction_timeout": "0"}
 
-_SET = sql.SQL("""
-(
-    SELECT count(set_config(key, value, {local})) FROM json_each_text(%(settings)s::json)
-) AS made
-""")
 # No row where another backend answers than the one we were given; then nothing is set either.
-BEGIN_SESSION = sql.SQL(
-    "SELECT {made}, pg_is_in_recovery() AS standby WHERE pg_backend_pid() = %(given)s"
-).format(made=_SET.format(local=sql.SQL("FALSE")))
+BEGIN_SESSION = """
+SELECT
+    (SELECT count(set_config(key, value, FALSE)) FROM json_each_text(%(settings)s)) AS made,
+    pg_is_in_recovery() AS standby
+WHERE pg_backend_pid() = %(given)s
+"""
 # A reading transaction sees a single snapshot: figures of several statements belong together.
-_BEGIN = sql.SQL("BEGIN {mode}; SELECT {made}, pg_is_in_recovery() AS standby")
-_LOCAL = _SET.format(local=sql.SQL("TRUE"))
-BEGIN_READING = _BEGIN.format(
-    mode=sql.SQL("ISOLATION LEVEL REPEATABLE READ READ ONLY"), made=_LOCAL
-)
-BEGIN_WRITING = _BEGIN.format(
-    mode=sql.SQL("ISOLATION LEVEL READ COMMITTED READ WRITE"), made=_LOCAL
-)
+_READING = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+_WRITING = sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+_BEGIN = sql.SQL("{begin}; {settings}; SELECT pg_is_in_recovery() AS standby")
+_LOCAL = sql.SQL("SET LOCAL {name} = {value}")
 
 
-def of_session(conn: connection, statement_timeout_ms: int, lock_timeout_ms: int) -> str:
+def of_session(conn: connection, statement_ms: int, lock_ms: int) -> str:
     """The settings of a session of the engine's, as JSON."""
-    timeouts = (statement_timeout_ms, lock_timeout_ms)
-    return _chosen(conn.dsn, conn.info.server_version, timeouts, session=True)
+    meaning, limits = {**_MEANING, **_SESSION_MEANING}, {**_LIMITS, **_SESSION_LIMITS}
+    return json.dumps(_chosen(conn, meaning, {**limits, **_timeouts(statement_ms, lock_ms)}))
 
 
-def of_transaction(conn: connection, statement_timeout_ms: int, lock_timeout_ms: int) -> str:
-    """The settings of one transaction of the web app or a command, as JSON."""
-    timeouts = (statement_timeout_ms, lock_timeout_ms)
-    return _chosen(conn.dsn, conn.info.server_version, timeouts, session=False)
+def begin_transaction(conn: connection, *, read_only: bool, statement_ms: int, lock_ms: int) -> str:
+    """The BEGIN of a transaction of the web app or a command, which carries its settings."""
+    key = (conn.dsn, conn.info.server_version, read_only, statement_ms, lock_ms)
+    if key not in _begins:
+        chosen = _chosen(conn, _MEANING, {**_LIMITS, **_timeouts(statement_ms, lock_ms)})
+        query = _BEGIN.format(
+            begin=_READING if read_only else _WRITING,
+            settings=sql.SQL("; ").join(
+                _LOCAL.format(name=sql.Identifier(name), value=sql.Literal(value))
+                for name, value in chosen.items()
+            ),
+        )
+        _begins[key] = query.as_string(conn)
+    return _begins[key]
 
 
-@lru_cache(maxsize=64)
-def _chosen(dsn: str, version: int, timeouts: tuple[int, int], *, session: bool) -> str:
-    statement, lock = timeouts
-    meaning = {**_MEANING, **(_SESSION_MEANING if session else {})}
-    limits = {**_LIMITS, **(_SESSION_LIMITS if session else {})}
-    limits |= {"statement_timeout": str(statement), "lock_timeout": str(lock)}
-    if version >= 170_000:
-        limits |= _SINCE_17
-    theirs = options_of(dsn)
-    ours = {name: value for name, value in limits.items() if name not in theirs}
-    return json.dumps({**meaning, **ours})
+_begins: dict[tuple[str, int, bool, int, int], str] = {}  # a process has one address or two
+
+
+def _timeouts(statement_ms: int, lock_ms: int) -> dict[str, str]:
+    return {"statement_timeout": str(statement_ms), "lock_timeout": str(lock_ms)}
+
+
+def _chosen(conn: connection, meaning: dict[str, str], limits: dict[str, str]) -> dict[str, str]:
+    if conn.info.server_version >= 170_000:
+        limits = {**limits, **_SINCE_17}
+    theirs = options_of(conn.dsn)
+    return {**meaning, **{name: v for name, v in limits.items() if name not in theirs}}

@@ -77,11 +77,12 @@ def web_transaction(
 
 
 def _begin_web(conn: Connection, read_only: bool, statement_timeout_ms: int) -> None:
-    wanted = settings.of_transaction(conn, statement_timeout_ms, WEB_LOCK_TIMEOUT_MS)
-    begin = settings.BEGIN_READING if read_only else settings.BEGIN_WRITING
+    begin = settings.begin_transaction(
+        conn, read_only=read_only, statement_ms=statement_timeout_ms, lock_ms=WEB_LOCK_TIMEOUT_MS
+    )
     watched(conn, limit_seconds=BEGIN_SECONDS)
     try:
-        row = fetch_one(conn, begin, {"settings": wanted})
+        row = fetch_one(conn, begin)
     except (ReadOnlySqlTransaction, FeatureNotSupported) as error:  # of BEGIN READ WRITE there
         raise WrongServer from error
     watched(conn, limit_seconds=statement_timeout_ms / 1000 + GRACE_SECONDS)

@@ -55,7 +55,7 @@ def problem_of_url(text: str) -> str | None:
             )
     try:
         parts = parse_dsn(text)
-    except psycopg2.Error:  # its words quote the address
+    except (psycopg2.Error, UnicodeError):  # their words quote the address
         return _why_unreadable(text)
     return _problem_of_parts(parts)
 
@@ -69,7 +69,7 @@ def _unknown_parameters(text: str) -> list[str]:
         name = part.partition("=")[0]
         try:
             parse_dsn(f"postgresql://h/d?{name}=")
-        except psycopg2.Error:
+        except (psycopg2.Error, UnicodeError):
             unknown.append(name if re.fullmatch(r"[A-Za-z_.]{1,40}", name) else "(not shown)")
     return unknown
 
@@ -83,7 +83,7 @@ def _why_unreadable(text: str) -> str:
     if not re.match(r"postgres(ql)?://", text):
         return f"is no address of a PostgreSQL database; it takes {_FORM}"
     login = text.partition("://")[2].rpartition("@")[0]
-    if re.search(r"%(?![0-9A-Fa-f]{2})", login):
+    if "%" in login:  # of two digits that are no sign, or of none
         return "holds a % in its user or password; write %25 for it"
     if any(part.count("=") > 1 for part in _query(text).split("&")):
         return "holds a = in the value of a parameter; write %3D for it"

@@ -177,6 +177,26 @@ def test_a_signal_ends_a_run_whose_statement_hangs_and_its_record_is_whole(
     assert [item["status"] for item in items] == ["failed", "skipped", "skipped", "skipped"]
 
 
+def test_a_signal_ends_a_run_that_hangs_while_claiming_and_the_next_run_stores_its_record(
+    conn: Connection, proxy: PgProxy, tmp_path: Path
+) -> None:
+    world(conn)
+    proxy.swallow = lambda wire: any(STATEMENTS["c"] in s for s in wire.statements)
+    environ = {"ALERTS_RUN_SPOOL": str(tmp_path / "spool"), "ALERTS_DELIVERY_MAX_AGE_HOURS": "0"}
+    with running(Runner(proxy.url, tmp_path), "--phase", "all", **environ) as process:
+        wait_until(lambda: any(proxy.swallow(wire) for wire in proxy.wires))
+        started = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        assert time.monotonic() - started < 5
+    assert process.returncode == 1
+    run_id = last_run(conn)["run_id"]
+    proxy.swallow = lambda wire: False
+    assert run(proxy.url, environ=environ).status == "success"
+    (row,) = query(conn, "SELECT * FROM alerts_engine_runs WHERE run_id = %s", run_id)
+    assert (row["status"], row["error_summary"]) == ("failed", "interrupted by SIGTERM")
+
+
 def waits_for_a_lock(conn: Connection) -> bool:
     return bool(
         query(

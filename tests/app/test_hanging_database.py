@@ -15,8 +15,8 @@ from alerts import db
 from app.database import CONNECTIONS, Database
 from tests.app.test_gunicorn import Served, serving
 from tests.support.pg_proxy import PgProxy
-from tests.support.web import PREFIX
-from tests.support.world import wait_until
+from tests.support.web import ADMIN, PREFIX, app_for
+from tests.support.world import NOW, add_alert, add_delivery, add_user, query, wait_until
 
 pytestmark = pytest.mark.slow
 RUNS = f"{PREFIX}/runs"
@@ -104,3 +104,33 @@ def test_a_kept_connection_that_answers_no_more_is_replaced_within_the_request(
 def test_no_more_connections_are_made_than_the_app_has(proxy: PgProxy, server: Served) -> None:
     warm_up(server)
     assert len(proxy.of("alerts-web")) <= CONNECTIONS + 1  # one for /healthz
+
+
+@pytest.mark.parametrize(
+    ("path", "audited"),
+    [
+        ("/retry_failed?kind=deliveries&since_hours=24", "retry_failed"),
+        ("/pause?reason=x", "pause"),
+    ],
+)
+def test_a_write_whose_commit_is_not_answered_is_done_once(
+    proxy: PgProxy, conn: Connection, monkeypatch: pytest.MonkeyPatch, path: str, audited: str
+) -> None:
+    monkeypatch.setattr("app.database.STATEMENT_TIMEOUT_MS", 500)
+    monkeypatch.setattr("alerts.db.statements.GRACE_SECONDS", 0.5)
+    delivery = add_delivery(
+        conn, add_user(conn), add_alert(conn), status="failed", attempts=1, failed_at=NOW
+    )
+    client = app_for(proxy.url).test_client()
+    proxy.swallow_answers = lambda wire: wire.statements[-1:] == ["COMMIT"]
+    assert client.post(PREFIX + path, headers=ADMIN).status_code == 503
+    proxy.swallow_answers = lambda wire: False
+    wait_until(lambda: query(conn, "SELECT FROM alerts_admin_actions"))
+    again = client.post(PREFIX + path, headers=ADMIN)
+    assert again.status_code == 200
+    if audited == "retry_failed":
+        assert again.get_json()["requeued"] == 0
+        (row,) = query(conn, "SELECT status, attempts FROM user_alert_deliveries")
+        assert row == {"status": "queued", "attempts": 1}, delivery
+    else:
+        assert len(query(conn, "SELECT FROM alerts_pauses")) == 1

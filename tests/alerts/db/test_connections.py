@@ -95,6 +95,7 @@ def test_whoever_is_told_to_stop_tries_no_more(database_url: str) -> None:
         assert server.connections == 1
 
 
+@pytest.mark.slow
 def test_a_refused_connection_is_tried_again_only_for_a_moment() -> None:
     started = time.monotonic()
     with pytest.raises(psycopg2.OperationalError, match="refused"):
@@ -152,6 +153,7 @@ def test_settings_of_the_address_win_but_for_those_that_change_a_meaning(
         assert value(conn, "SHOW TimeZone") == "UTC"
 
 
+@pytest.mark.slow
 def test_a_host_that_hangs_yields_to_the_next_one(database_url: str) -> None:
     with closing(psycopg2.connect(database_url)) as direct:
         host, port, password = direct.info.host, direct.info.port, direct.info.password
@@ -164,8 +166,9 @@ def test_a_host_that_hangs_yields_to_the_next_one(database_url: str) -> None:
         assert opened(url) < 6
 
 
+@pytest.mark.slow
 def test_a_slow_answer_is_waited_for_as_long_as_the_address_says(database_url: str) -> None:
-    with PgProxy(database_url, delay_seconds=1.5) as proxy:
+    with PgProxy(database_url, delay_seconds=0.8) as proxy:
         with pytest.raises(psycopg2.OperationalError, match="timeout expired"):
             db.connect(proxy.url, application_name="t", connect_timeout=2)
         db.connect(
@@ -236,6 +239,7 @@ def test_a_deadline_ends_no_other_connection(proxy: PgProxy, database_url: str) 
     other.close()
 
 
+@pytest.mark.slow
 def test_of_a_long_statement_the_server_is_asked_and_its_word_is_taken(
     proxy: PgProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,9 +262,11 @@ def test_an_answer_that_was_lost_is_not_waited_for(
         assert time.monotonic() - started < 5
 
 
+@pytest.mark.slow
 def test_a_server_that_answers_nobody_is_not_waited_for(
     proxy: PgProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("alerts.db.connections._PROBE_SECONDS", 2)
     monkeypatch.setattr("alerts.db.watch.FIRST_LOOK_SECONDS", 0.2)
     with closing(db.open_session(proxy.url, application_name="t")) as conn:
         silence(proxy)
@@ -270,6 +276,7 @@ def test_a_server_that_answers_nobody_is_not_waited_for(
         assert time.monotonic() - started < 12
 
 
+@pytest.mark.slow
 def test_a_server_that_is_full_is_alive(
     proxy: PgProxy, test_server: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

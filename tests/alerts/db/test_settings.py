@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from psycopg2.extensions import connection as Connection
@@ -63,9 +65,12 @@ def test_what_role_and_database_set_does_not_matter(
 
 
 def test_a_server_is_not_asked_for_what_it_does_not_know() -> None:
-    asked = {
-        version: json.loads(settings._chosen("host=h", version, (1, 2), session=True))
-        for version in (140_000, 160_000, 170_000, 180_000)
-    }
-    assert {v for v, names in asked.items() if "transaction_timeout" in names} == {170_000, 180_000}
-    assert all(names["idle_session_timeout"] == "0" for names in asked.values())
+    def asked(version: int) -> dict[str, str]:
+        info = SimpleNamespace(server_version=version)
+        conn = cast(Connection, SimpleNamespace(dsn="host=h", info=info))
+        found: dict[str, str] = json.loads(settings.of_session(conn, 1, 2))
+        return found
+
+    versions = (140_000, 160_000, 170_000, 180_000)
+    assert [v for v in versions if "transaction_timeout" in asked(v)] == [170_000, 180_000]
+    assert {asked(version)["idle_session_timeout"] for version in versions} == {"0"}

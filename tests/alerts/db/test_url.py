@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from psycopg2.extensions import parse_dsn
 
@@ -59,6 +59,7 @@ BAD = [
     ("postgresql://user:hu/sh@host/name", "%2F for /"),
     ("postgresql://user:hush@host:port/name", "the port as a number"),
     ("postgresql://user:100%hush@host/name", "%25"),
+    ("postgresql://user:hush%80@host/name", "%25"),
     ("postgresql://user:hush@host/name?options=-csearch_path=app", "%3D"),
     ("postgresql://user:hu sh@host/name", "white space"),
     ("postgresql://user:hush@ho\nst/name", "white space"),
@@ -83,6 +84,7 @@ def test_what_is_wrong_is_said_without_the_value(url: str, told: str) -> None:
     assert "hush" not in message
 
 
+@example(password="%80hushhushhush")
 @given(password=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=12))
 def test_a_password_put_in_raw_connects_as_it_is_or_is_refused_without_being_shown(
     password: str,
