@@ -38,6 +38,8 @@ DISABLED_SUMMARY = "ALERTS_V2_ENABLED turns the engine off"
 # run waits, up to the server's own timeout. Waiting for a table that a migration holds is bounded.
 ENGINE_LOCK_TIMEOUT_MS = 30_000
 ENGINE_STATEMENT_TIMEOUT_MS = 3_600_000
+# After a signal, a statement that has waited so long is not going to be answered in time.
+HUNG_SECONDS = 2.0
 LOCKS_LIMIT_SECONDS = 15.0  # nothing there waits for anything
 
 
@@ -138,7 +140,7 @@ class _Run:
         )
         self.wake_seconds = db.WAKE_SECONDS  # of waiting for the database, in all of the run
         self.channels: Mapping[str, Channel] = {}
-        self.conn: db.Connection | None = None
+        self.conn: db.WatchedConnection | None = None
         self.pauses: list[pauses.Pause] = []
         hooks.stop.last_resort = self._keep_record
 
@@ -168,7 +170,7 @@ class _Run:
     def fail(self, summary: str) -> RunReport:
         return self._finish("failed", summary)
 
-    def _connect(self) -> db.Connection:
+    def _connect(self) -> db.WatchedConnection:
         started = time.monotonic()
         try:
             return self.open_session(
@@ -273,7 +275,7 @@ class _Run:
         if phase.cancellable:
             backend = self.conn.info.backend_pid
             self.hooks.stop.cancel_statement = partial(db.cancel_statement, self.url, backend)
-            self.hooks.stop.abandon = partial(db.abandon, self.conn)
+        self.hooks.stop.abandon = partial(self.conn.abandon_after, HUNG_SECONDS)
         context = PhaseContext(
             conn=self.conn,
             run_id=self.record.run_id,

@@ -77,7 +77,7 @@ def _see_to_the_end(stop: Stop, ended: threading.Event) -> None:
         abandon = stop.abandon
         if abandon is not None and waited >= ABANDON_SECONDS:
             _quietly(abandon)
-        ended.wait(CANCEL_AGAIN_SECONDS)
+        ended.wait(min(CANCEL_AGAIN_SECONDS, max(0.0, LAST_RESORT_SECONDS - waited)))
 
 
 def _quietly(cancel: object) -> None:

@@ -25,7 +25,7 @@ from alerts.db.statements import (
     web_transaction,
 )
 from alerts.db.url import problem_of_url
-from alerts.db.watch import abandon
+from alerts.db.watch import WatchedConnection
 
 __all__ = [
     "MIGRATE",
@@ -35,8 +35,8 @@ __all__ = [
     "Params",
     "PoolerDetected",
     "Row",
+    "WatchedConnection",
     "WrongServer",
-    "abandon",
     "cancel_statement",
     "connect",
     "dropped",

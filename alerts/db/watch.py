@@ -64,6 +64,12 @@ class WatchedConnection(connection):
         """Whether a statement is under way."""
         return self._since is not None
 
+    def abandon_after(self, seconds: float) -> None:
+        """Give up the statement under way if it has waited so long already."""
+        since = self._since
+        if since is not None and time.monotonic() - since >= seconds:
+            self._give_up(since)
+
     def look(self, now: float) -> None:
         """Give up if it is time; ask after the statement, in a thread, where that is due."""
         since = self._since

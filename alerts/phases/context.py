@@ -33,7 +33,7 @@ class Stop:
     """Why to stop early, if there is a reason: a signal, or a deadline in monotonic seconds.
 
     ``cancel_statement`` is set while a statement that may take long runs: a signal ends it.
-    ``abandon`` ends its connection, for a server that does not hear of that.
+    ``abandon`` gives up one that hangs: a server that does not answer hears of nothing.
     ``last_resort`` is called when the run does not end in time after a signal.
     """
 
