@@ -28,7 +28,7 @@ _SOCKET_OPTIONS: dict[str, Any] = {
 }
 # How long a database that wakes up is waited for, by programs for which nobody waits.
 WAKE_SECONDS = 20.0
-_STATEMENT_SECONDS = 30.0  # of a connection that nobody gave a limit
+_FIRST_STATEMENT_SECONDS = 5.0  # of a session; it waits for nothing
 _PROBE_SECONDS = 3
 # A database that restarts refuses connections only for a moment; a wrong port does so for ever.
 _REFUSED_SECONDS = 3.0
@@ -43,7 +43,7 @@ _WAKING = re.compile(
 )
 _DROPPED = re.compile(r"closed the connection unexpectedly|connection reset|SSL SYSCALL error")
 _REFUSED = re.compile(r"Connection refused")
-_SERVER_SAID = re.compile(r"[A-ZÄÖÜ]+:  ")  # "FATAL:  ..." in the server's language
+_SERVER_SAID = re.compile(r"\w:  ")  # as in "FATAL:  ...", in whatever language
 
 
 def connect(
@@ -51,16 +51,16 @@ def connect(
     *,
     application_name: str,
     connect_timeout: int = 5,
-    limit_seconds: float | None = _STATEMENT_SECONDS,
+    limit_seconds: float | None = None,
     wait_seconds: float = 0.0,
     stopped: Callable[[], object] = lambda: None,
 ) -> WatchedConnection:
     """A connection in autocommit without any session setting, as a pooler can serve it.
 
     Each host of the address gets ``connect_timeout`` seconds (libpq takes no less than 2), each
-    statement ``limit_seconds``. A database that is waking up is tried again for ``wait_seconds``,
-    unless ``stopped()``. What the address says goes before all of these. Raises
-    ``psycopg2.OperationalError``.
+    statement ``limit_seconds`` (None: as long as it takes; a web transaction sets its own). A
+    database that is waking up is tried again for ``wait_seconds``, unless ``stopped()``. What the
+    address says goes before all of these. Raises ``psycopg2.OperationalError``.
     """
     once = partial(_connect, database_url, application_name, connect_timeout, limit_seconds)
     return _patiently(once, wait_seconds, stopped)
@@ -92,7 +92,7 @@ def open_session(
         limit_seconds = statement_timeout_ms / 1000 + GRACE_SECONDS
 
     def once() -> WatchedConnection:
-        conn = _connect(database_url, application_name, connect_timeout, _STATEMENT_SECONDS)
+        conn = _connect(database_url, application_name, connect_timeout, _FIRST_STATEMENT_SECONDS)
         try:
             _begin_session(conn, statement_timeout_ms, lock_timeout_ms)
         except BaseException:

@@ -228,12 +228,8 @@ def _connect(database_url: str) -> connection:
     if misplaced or not set(parts.get("port", "")) <= set("0123456789,"):
         raise MigrationError(_BAD_ADDRESS)
     try:
-        # No limit: how long a migration takes is for the person who runs it to judge.
         return db.connect(
-            database_url,
-            application_name=APPLICATION_NAME,
-            limit_seconds=None,
-            wait_seconds=db.WAKE_SECONDS,
+            database_url, application_name=APPLICATION_NAME, wait_seconds=db.WAKE_SECONDS
         )
     except psycopg2.Error as error:
         text = str(error).strip()
