@@ -238,6 +238,12 @@ def test_a_role_that_may_not_read_the_tables(database_url: str, conn: Connection
     assert f"GRANT SELECT, INSERT, UPDATE ON user_alert_deliveries TO {role};" in told["hint"]
 
 
+def test_a_database_that_takes_no_writes(database_url: str, conn: Connection) -> None:
+    name = conn.info.dbname
+    db.execute(conn, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    assert ids(report(database_url)) == (["database_read_only"], [])
+
+
 @pytest.fixture
 def pooled_url(database_url: str) -> Iterator[str]:
     """The database behind something that looks like a transaction pooler."""

@@ -88,8 +88,9 @@ def test_a_request_whose_statement_hangs_midway_is_503_and_the_next_one_works(
 
 @pytest.mark.parametrize("lost", ["swallow", "swallow_answers"])
 def test_a_kept_connection_that_answers_no_more_is_replaced_within_the_request(
-    proxy: PgProxy, conn: Connection, lost: str
+    proxy: PgProxy, conn: Connection, monkeypatch: pytest.MonkeyPatch, lost: str
 ) -> None:
+    monkeypatch.setattr("alerts.db.statements.BEGIN_SECONDS", 0.5)
     database = Database(proxy.url)
     with database.transaction():
         pass
@@ -98,7 +99,18 @@ def test_a_kept_connection_that_answers_no_more_is_replaced_within_the_request(
     started = time.monotonic()
     with database.transaction() as own:
         assert db.fetch_one(own, "SELECT 1 AS one") == {"one": 1}
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 3
+
+
+def test_requests_that_take_their_time_wait_for_each_other(database_url: str) -> None:
+    database = Database(database_url)
+
+    def ask(_: int) -> object:
+        with database.transaction() as own:
+            return db.fetch_one(own, "SELECT pg_sleep(0.2)::text AS slept")
+
+    with ThreadPoolExecutor(4 * CONNECTIONS) as pool:  # the last ones wait 0.6 s, and in line
+        assert list(pool.map(ask, range(4 * CONNECTIONS))) == 4 * CONNECTIONS * [{"slept": ""}]
 
 
 def test_no_more_connections_are_made_than_the_app_has(proxy: PgProxy, server: Served) -> None:
