@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -109,3 +110,9 @@ def fetch_one(conn: Connection, query: Any, params: Params = None) -> Row | None
     """Run a statement that gives at most one row."""
     rows = fetch_all(conn, query, params)
     return rows[0] if rows else None
+
+
+def json_text(value: Any) -> str:
+    """A value for a JSON parameter. Its texts stand as they are: where the database's encoding
+    is not UTF-8, the server refuses the escapes of what is no ASCII."""
+    return json.dumps(value, ensure_ascii=False)

@@ -8,10 +8,13 @@ from contextlib import closing
 import pytest
 
 from alerts import db, migrations
+from alerts.engine_observability import store
 from alerts.preflight import preflight
+from alerts.runs.record import RunItem, RunRecord
 from tests.support.databases import TestServer
 from tests.support.web import ADMIN, PREFIX, app_for
 from tests.support.world import (
+    NOW,
     add_alert,
     add_delivery,
     add_pref,
@@ -67,6 +70,25 @@ def test_one_row_that_is_no_utf8_stops_neither_a_phase_nor_the_public_list(
     assert found.status_code == 200
     headlines = {event["headline"] for event in found.get_json()["events"]}
     assert headlines >= {"\ufffdt\ufffd", "Event 0 grün"}
+
+
+@pytest.mark.parametrize(
+    ("fixture", "words"), [("sql_ascii_url", "Größe, ő, 🌍"), ("latin_url", "Größe")]
+)
+def test_a_run_is_recorded_with_its_words(
+    request: pytest.FixtureRequest, fixture: str, words: str
+) -> None:
+    url = request.getfixturevalue(fixture)
+    migrations.migrate(url)
+    item = RunItem("a", NOW, NOW, 1, "failed", {}, words)
+    record = RunRecord(
+        "one", "local", "a", NOW, False, status="failed", finished_at=NOW, duration_ms=1,
+        error_summary=words, items=(item,),
+    )  # fmt: skip
+    with closing(db.open_session(url, application_name="t")) as conn:
+        store(conn, record)
+        for table in ("alerts_engine_runs", "alerts_engine_run_items"):
+            assert value(conn, f"SELECT error_summary FROM {table}") == words
 
 
 @pytest.mark.parametrize("fixture", ["sql_ascii_url", "latin_url"])
