@@ -6,19 +6,22 @@ committed and not answered is found done, one that never arrived is done again.
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.alerts.cli.test_signals import running
+from tests.alerts.cli.test_signals import LIMIT_SECONDS, running
 from tests.support.pg_proxy import PgProxy, Wire
 from tests.support.run_world import Runner, last_run, phase_statuses, whole_world
+from tests.support.waking import silent_server
 from tests.support.world import (
     NOW,
     RememberingChannel,
@@ -195,6 +198,29 @@ def test_a_signal_ends_a_run_that_hangs_while_claiming_and_the_next_run_stores_i
     assert run(proxy.url, environ=environ).status == "success"
     (row,) = query(conn, "SELECT * FROM alerts_engine_runs WHERE run_id = %s", run_id)
     assert (row["status"], row["error_summary"]) == ("failed", "interrupted by SIGTERM")
+
+
+def test_a_signal_ends_a_run_that_still_waits_for_its_first_connection(tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    with silent_server() as port:
+        runner = Runner(f"postgresql://u@127.0.0.1:{port}/x", tmp_path)
+        with running(runner, "--phase", "all", ALERTS_RUN_SPOOL=str(spool)) as process:
+            wait_until(lambda: connected_to(port))
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=20)
+            assert time.monotonic() - started < LIMIT_SECONDS
+    assert process.returncode == 1
+    assert json.loads(spool.read_text())["error_summary"] == "interrupted by SIGTERM"
+
+
+def connected_to(port: int) -> bool:
+    """Whether somebody is connected to, or waits at, that port of this machine."""
+    return any(
+        c.raddr and c.raddr.port == port
+        for c in psutil.net_connections("tcp")
+        if c.status != "NONE"
+    )
 
 
 def waits_for_a_lock(conn: Connection) -> bool:
