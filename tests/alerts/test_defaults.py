@@ -22,11 +22,11 @@ from tests.support.world import RememberingChannel, add_alert, all_channels, que
 # What people were found to have set, and what else could change a meaning or end a session. (Not
 # what changes plans: rows may then be made in another order, which nobody promised.)
 DEFAULTS = {
-    "idle_session_timeout": ["150ms"],
-    "idle_in_transaction_session_timeout": ["150ms"],
-    "transaction_timeout": ["150ms"],
-    "statement_timeout": ["150ms"],
-    "lock_timeout": ["1ms"],
+    "idle_session_timeout": ["300ms"],
+    "idle_in_transaction_session_timeout": ["300ms"],
+    "transaction_timeout": ["300ms"],
+    "statement_timeout": ["300ms"],
+    "lock_timeout": ["20ms"],
     "default_transaction_isolation": ["repeatable read", "serializable", "read uncommitted"],
     "default_transaction_deferrable": ["on"],
     "row_security": ["off"],
@@ -61,7 +61,7 @@ class SlowChannel(RememberingChannel):
 
     def send(self, message: Any) -> str | None:
         if not self.sent:
-            time.sleep(0.5)
+            time.sleep(0.7)
         return super().send(message)
 
 
@@ -153,7 +153,7 @@ def test_the_run_to_compare_with_does_its_work(plain: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.generate])
+@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(defaults=some_defaults, level=st.sampled_from(["database", "role"]))
 def test_a_run_is_the_same_whatever_the_defaults(
     test_server: TestServer, plain: str, defaults: dict[str, str], level: str
