@@ -9,7 +9,9 @@ from gunicorn.glogging import Logger
 _port = os.environ.get("PORT", "").strip()
 bind = f"0.0.0.0:{_port}" if _port else "127.0.0.1:5000"
 workers = int(os.environ.get("WEB_CONCURRENCY", "").strip() or 2)
-threads = 4  # each keeps one database connection
+# Twice as many as the database connections of a process (app/database.py): while all of those
+# wait for a database that hangs, there are threads left to say so.
+threads = 8
 worker_class = "gthread"
 timeout = 30
 graceful_timeout = 10

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import psycopg2
-from psycopg2.errors import QueryCanceled
 
 from alerts import db, phases
+from alerts.access import access_of
 from alerts.channels import build_channels
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
@@ -35,9 +35,13 @@ from alerts.settings.config import Settings, require_database_url
 LOCK_NOT_ACQUIRED = "lock_not_acquired"
 DISABLED_SUMMARY = "ALERTS_V2_ENABLED turns the engine off"
 
-# A phase has no statement timeout: a large fan-out takes what it takes. Waiting for a table that
-# a migration holds is bounded.
+# A large fan-out takes what it takes: while the server says that it works on a statement, the
+# run waits, up to the server's own timeout. Waiting for a table that a migration holds is bounded.
 ENGINE_LOCK_TIMEOUT_MS = 30_000
+ENGINE_STATEMENT_TIMEOUT_MS = 3_600_000
+# After a signal, a statement that has waited so long is not going to be answered in time.
+HUNG_SECONDS = 2.0
+LOCKS_LIMIT_SECONDS = 15.0  # nothing there waits for anything
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,16 @@ class _Run:
         self.url = url = require_database_url(settings)
         self.open_session = partial(db.open_session, url)
         self.recorder = RunRecorder(partial(open_connection, url), self.log, settings.run_spool)
-        self.locks = PhaseLocks(partial(self.open_session, application_name="alerts-locks"))
+        self.locks = PhaseLocks(
+            partial(
+                self.open_session,
+                application_name="alerts-locks",
+                limit_seconds=LOCKS_LIMIT_SECONDS,
+            )
+        )
+        self.wake_seconds = db.WAKE_SECONDS  # of waiting for the database, in all of the run
         self.channels: Mapping[str, Channel] = {}
-        self.conn: db.Connection | None = None
+        self.conn: db.WatchedConnection | None = None
         self.pauses: list[pauses.Pause] = []
         hooks.stop.last_resort = self._keep_record
 
@@ -128,6 +139,9 @@ class _Run:
             return self._finish("failed", self._describe(error))
         self.recorder.submit(self.record)
         try:
+            blind = self._blind_spots(self.conn)
+            if blind:
+                return self._finish("failed", blind)
             self.pauses = pauses.current(self.conn)
             if any(each.channel == pauses.ENGINE for each in self.pauses):
                 return self._finish("skipped", str(self.pauses[0]))
@@ -142,10 +156,26 @@ class _Run:
     def fail(self, summary: str) -> RunReport:
         return self._finish("failed", summary)
 
-    def _connect(self) -> db.Connection:
-        return self.open_session(
-            application_name="alerts-engine", lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS
-        )
+    def _connect(self) -> db.WatchedConnection:
+        started = time.monotonic()
+        try:
+            return self.open_session(
+                application_name="alerts-engine",
+                statement_timeout_ms=ENGINE_STATEMENT_TIMEOUT_MS,
+                lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS,
+                wait_seconds=self.wake_seconds,
+                stopped=self.hooks.stop.reason,
+            )
+        finally:
+            self.wake_seconds = max(0.0, self.wake_seconds - (time.monotonic() - started))
+
+    def _blind_spots(self, conn: db.Connection) -> str | None:
+        """What must be seen and cannot be: preferences that are hidden would be ignored."""
+        access = access_of(conn)
+        if access.filtered:
+            fields = {"tables": ", ".join(access.filtered)}
+            self.log.warning("row level security may hide rows from the engine", extra=fields)
+        return str(access) if access.hidden else None
 
     def _choose_channels(self) -> Mapping[str, Channel]:
         if self.request.dry_run:
@@ -197,11 +227,12 @@ class _Run:
         except LockLost:
             status, summary = "failed", "lock_lost: the connection that held the phase lock ended"
         except Exception as error:
-            interrupted = isinstance(error, QueryCanceled) and self.hooks.stop.signal
+            ended = isinstance(error, psycopg2.OperationalError)  # canceled, or abandoned
+            interrupted = ended and self.hooks.stop.signal
             summary = self._interrupted() if interrupted else self._describe(error)
             status = "failed"
         finally:
-            self.hooks.stop.cancel_statement = None
+            self.hooks.stop.cancel_statement = self.hooks.stop.abandon = None
         item = RunItem(
             phase=phase.letter,
             started_at=started_at,
@@ -234,6 +265,7 @@ class _Run:
         if phase.cancellable:
             backend = self.conn.info.backend_pid
             self.hooks.stop.cancel_statement = partial(db.cancel_statement, self.url, backend)
+        self.hooks.stop.abandon = partial(self.conn.abandon_after, HUNG_SECONDS)
         context = PhaseContext(
             conn=self.conn,
             run_id=self.record.run_id,

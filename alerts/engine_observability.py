@@ -32,6 +32,7 @@ PROGRESS_SECONDS = 2.0
 HEARTBEAT_SECONDS = 15.0
 CONNECT_TIMEOUT_SECONDS = 3
 STATEMENT_TIMEOUT_MS = 2000
+LIMIT_SECONDS = 3.0  # where not even the timeout is told
 LOCK_TIMEOUT_MS = 1000
 
 # The newest run first closes those that went silent: nobody else will ever finish them.
@@ -109,6 +110,7 @@ def open_connection(database_url: str) -> db.Connection:
         connect_timeout=CONNECT_TIMEOUT_SECONDS,
         statement_timeout_ms=STATEMENT_TIMEOUT_MS,
         lock_timeout_ms=LOCK_TIMEOUT_MS,
+        limit_seconds=LIMIT_SECONDS,
     )
 
 

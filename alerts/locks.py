@@ -15,6 +15,8 @@ import psycopg2
 
 from alerts import db
 
+UNLOCK_SECONDS = 1.0
+
 
 class LockLost(Exception):
     """The lock's connection ended: someone else may hold the lock by now."""
@@ -74,7 +76,16 @@ class PhaseLocks:
                 raise LockLost from error
 
     def close(self) -> None:
-        """Give every lock back by ending the connection."""
-        if self._conn is not None:
-            with suppress(psycopg2.Error):
-                self._conn.close()
+        """Give every lock back and end the connection.
+
+        The end alone would do it too, but only when the server has noticed: a run that follows at
+        once would find the lock taken.
+        """
+        if self._conn is None:
+            return
+        with suppress(psycopg2.Error):
+            if self._held and not self._conn.closed:
+                db.watched(self._conn, limit_seconds=UNLOCK_SECONDS)
+                db.execute(self._conn, "SELECT pg_advisory_unlock_all()")
+        with suppress(psycopg2.Error):
+            self._conn.close()

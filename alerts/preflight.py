@@ -9,6 +9,7 @@ from typing import Any
 import psycopg2
 
 from alerts import db, migrations
+from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
 from alerts.redaction import describe_exception, redactor_for
 from alerts.settings.config import ConfigError, Settings, require_database_url
@@ -111,12 +112,16 @@ def _check_database(settings: Settings, report: Report) -> None:
             require_database_url(settings),
             application_name="alerts-preflight",
             statement_timeout_ms=10_000,
+            wait_seconds=db.WAKE_SECONDS,
         )
     except ConfigError as error:
         report.error("database_url_missing", str(error), "Set DATABASE_URL.")
         return
     except db.PoolerDetected as error:
         report.error("pooler_detected", str(error), "Use the database's direct address.")
+        return
+    except db.WrongServer as error:
+        report.error("standby_server", f"{error}.", "Set DATABASE_URL to the primary's address.")
         return
     except psycopg2.Error as error:
         text = f"The database does not answer: {describe_exception(error, redactor_for(settings))}"
@@ -127,12 +132,57 @@ def _check_database(settings: Settings, report: Report) -> None:
         if not report.db_ok:
             text = f"The server is version {conn.info.server_version // 10000}."
             report.error("server_too_old", text, "PostgreSQL 14 is the oldest that works.")
-        _check_migrations(conn, report)
+        _check_server(conn, report)
+        if _check_access(conn, report):
+            _check_migrations(conn, report)
     except psycopg2.Error as error:
         text = f"A check failed: {describe_exception(error, redactor_for(settings))}"
         report.error("database_check_failed", text, "See that the role may read the tables.")
     finally:
         conn.close()
+
+
+def _check_server(conn: db.Connection, report: Report) -> None:
+    encoding = conn.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        name = conn.info.dbname
+        text = f"The database's encoding is {encoding}: not every text can be stored and read."
+        hint = (
+            f"Make a new one and move the data: createdb -T template0 -E UTF8 {name}_utf8; "
+            f"pg_dump {name} | psql {name}_utf8 (texts that are not UTF-8 stop it and must be "
+            "mended first); then name the new one in DATABASE_URL."
+        )
+        report.error("database_not_utf8", text, hint)
+    if conn.info.parameter_status("default_transaction_read_only") == "on":
+        text = "The database takes no writes: default_transaction_read_only is on."
+        hint = "Some hosts set it when the disk is full; else ALTER ROLE or DATABASE ... RESET it."
+        report.error("database_read_only", text, hint)
+
+
+def _check_access(conn: db.Connection, report: Report) -> bool:
+    """What the role may see and do; False when it may not even read what was migrated."""
+    access = access_of(conn)
+    if access.missing:
+        listed = "; ".join(f"{', '.join(rights)} on {t}" for t, rights in access.missing.items())
+        grants = "; ".join(
+            f"GRANT {', '.join(rights)} ON {t} TO {access.role}"
+            for t, rights in access.missing.items()
+        )
+        report.error("grants_missing", f"The role {access.role} lacks {listed}.", f"{grants};")
+    policy = "; ".join(
+        f"CREATE POLICY alerts_engine ON {table} TO {access.role} USING (true)"
+        for table in (*access.hidden, *access.filtered)
+    )
+    hint = f"ALTER ROLE {access.role} BYPASSRLS; or {policy};"
+    if access.hidden:
+        report.error("row_security_hides", f"R{str(access)[1:]}.", hint)
+    if access.filtered:
+        text = (
+            f"Row level security may hide rows of {', '.join(access.filtered)} from the role "
+            f"{access.role}."
+        )
+        report.warn("row_security_filters", text, hint)
+    return "schema_migrations" not in access.missing
 
 
 def _check_migrations(conn: db.Connection, report: Report) -> None:

@@ -1,18 +1,30 @@
-"""The web app's connections: one kept by each thread, which also works through a pooler."""
+"""The web app's connections: a few, kept, which also work through a pooler.
+
+A database that hangs must not take the app with it: each request waits a few seconds at most,
+and no more requests wait at a time than there are connections. So there is always a thread left
+that can say so.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
 import psycopg2
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from alerts import db
 
+CONNECTIONS = 4  # a process; gunicorn.conf.py gives it twice the threads
 STATEMENT_TIMEOUT_MS = 10_000
+CONNECT_SECONDS = 3
 PING_SECONDS = 2.0
+# How long a request waits for a connection while none of those under way gets done.
+STALLED_SECONDS = 0.8
 _GONE = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
 
@@ -21,25 +33,15 @@ class Database:
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._local = threading.local()
+        self._kept: deque[db.Connection] = deque()  # connections that nobody uses now
+        self._turns = _Turns(CONNECTIONS)
         # One thread for pings: while one hangs on a dead network the next ones do not pile up.
         self._pings = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ping")
 
     @contextmanager
     def transaction(self, *, read_only: bool = True) -> Iterator[db.Connection]:
-        """A transaction on this thread's connection. Raises ``psycopg2.Error``.
-
-        A kept connection that the server has dropped meanwhile shows only when it is used: it
-        is replaced once, before anything was done on it.
-        """
-        with ExitStack() as stack:
-            try:
-                conn = self._connection()
-                stack.enter_context(_begin(conn, read_only=read_only))
-            except _GONE:
-                self._drop()
-                conn = self._connection()
-                stack.enter_context(_begin(conn, read_only=read_only))
+        """A transaction on a kept connection, or on a new one. Raises ``psycopg2.Error``."""
+        with self._turns.one(), self._transaction(read_only=read_only) as conn:
             yield conn
 
     def answers(self) -> bool:
@@ -52,27 +54,101 @@ class Database:
             return False
 
     def _ping(self) -> bool:
-        with self.transaction() as conn:
+        with self._transaction(read_only=True) as conn:
             return db.fetch_one(conn, "SELECT 1 AS one") is not None
 
-    def _connection(self) -> db.Connection:
-        conn: db.Connection | None = getattr(self._local, "conn", None)
-        if conn is None or conn.closed:
-            conn = db.connect(self._database_url, application_name="alerts-web", connect_timeout=3)
-            self._local.conn = conn
+    @contextmanager
+    def _transaction(self, *, read_only: bool) -> Iterator[db.Connection]:
+        with ExitStack() as stack:
+            conn = self._begin(stack, read_only=read_only)
+            yield conn
+
+    def _begin(self, stack: ExitStack, *, read_only: bool) -> db.Connection:
+        """Begin on a connection that is given back when ``stack`` ends.
+
+        That a kept one was dropped by the server, answers no more, or leads to what has become a
+        standby shows only now: it is replaced once, before anything was done on it.
+        """
+        kept = self._take()
+        if kept is not None:
+            try:
+                return self._begin_on(kept, stack, read_only=read_only)
+            except _GONE:
+                self._forget()
+        try:
+            return self._begin_on(self._connect(), stack, read_only=read_only)
+        except _GONE as error:
+            if kept is not None or not db.dropped(error):
+                raise
+        return self._begin_on(self._connect(), stack, read_only=read_only)
+
+    def _begin_on(self, conn: db.Connection, stack: ExitStack, *, read_only: bool) -> db.Connection:
+        with ExitStack() as attempt:
+            attempt.callback(self._give_back, conn)
+            attempt.enter_context(
+                db.web_transaction(
+                    conn, read_only=read_only, statement_timeout_ms=STATEMENT_TIMEOUT_MS
+                )
+            )
+            stack.push(attempt.pop_all())
         return conn
 
-    def _drop(self) -> None:
-        conn: db.Connection | None = getattr(self._local, "conn", None)
-        self._local.conn = None
-        if conn is not None:
-            with suppress(psycopg2.Error):
-                conn.close()
+    def _connect(self) -> db.Connection:
+        return db.connect(
+            self._database_url, application_name="alerts-web", connect_timeout=CONNECT_SECONDS
+        )
+
+    def _take(self) -> db.Connection | None:
+        """The kept connection used last; None when there is none."""
+        with suppress(IndexError):
+            return self._kept.pop()
+        return None
+
+    def _give_back(self, conn: db.Connection) -> None:
+        if conn.closed or conn.info.transaction_status != TRANSACTION_STATUS_IDLE:
+            _close(conn)
+        else:
+            self._kept.append(conn)
+
+    def _forget(self) -> None:
+        """Close what is kept: where one has gone bad, the others have too."""
+        while (conn := self._take()) is not None:
+            _close(conn)
 
 
-def _begin(conn: db.Connection, *, read_only: bool) -> ExitStack:
-    stack = ExitStack()
-    stack.enter_context(
-        db.web_transaction(conn, read_only=read_only, statement_timeout_ms=STATEMENT_TIMEOUT_MS)
-    )
-    return stack
+class _Turns:
+    """So many requests at a time; one more waits only while those under way get done."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._changed = threading.Condition()
+        self._moved_at = 0.0
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take a turn. Raises ``psycopg2.OperationalError`` when none comes."""
+        with self._changed:
+            while not self._free:
+                left = self._moved_at + STALLED_SECONDS - time.monotonic()
+                if left <= 0:
+                    raise psycopg2.OperationalError("every connection waits for the database")
+                self._changed.wait(left)
+            self._free -= 1
+            self._moved_at = max(self._moved_at, time.monotonic())
+        moved = True
+        try:
+            yield
+        except _GONE:
+            moved = False  # it did not get done, it gave up
+            raise
+        finally:
+            with self._changed:
+                self._free += 1
+                if moved:
+                    self._moved_at = time.monotonic()
+                self._changed.notify()
+
+
+def _close(conn: db.Connection) -> None:
+    with suppress(psycopg2.Error):
+        conn.close()

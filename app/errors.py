@@ -6,6 +6,7 @@ import logging
 
 import psycopg2
 from flask import Flask, Response, jsonify
+from psycopg2.errors import CharacterNotInRepertoire, UntranslatableCharacter
 from werkzeug.exceptions import HTTPException
 
 from alerts import db
@@ -62,6 +63,9 @@ def _database_error(error: psycopg2.Error) -> Response:
     if db.lacks_migrations(error):
         text = f"The database lacks tables of this version; {db.MIGRATE}."
         return _answer(503, "migrations_pending", text)
+    if isinstance(error, (CharacterNotInRepertoire, UntranslatableCharacter)):
+        text = "A parameter holds characters that the database cannot store."
+        return _answer(400, "bad_parameter", text)
     if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
         return _answer(503, "database_unavailable", "The database does not answer; try again.")
     return _answer(500, "internal_error", "The request failed; the log says why.")

@@ -14,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from alerts import migrations
 from alerts.migrations import MigrationError, MigrationStatus, Timeouts
-from alerts.settings.config import DATABASE_URL_MISSING
-from alerts.settings.env import EnvReader
+from alerts.settings.config import ConfigError, database_url_of
 
 DESCRIPTION = """\
 Applies sql/NNNN_name.sql in order to the database that DATABASE_URL names. Each file runs in
@@ -104,10 +103,10 @@ def _seconds(text: str) -> float:
 
 def _database_url() -> str:
     # Alone, without the other settings: migrating needs nothing else to be right.
-    secret = EnvReader(os.environ).secret("DATABASE_URL")
-    if secret is None:
-        raise MigrationError(DATABASE_URL_MISSING)
-    return secret.reveal()
+    try:
+        return database_url_of(os.environ)
+    except ConfigError as error:
+        raise MigrationError(str(error)) from None
 
 
 def _migrate(options: argparse.Namespace) -> int:

@@ -99,6 +99,14 @@ def empty_database_url(test_server: TestServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def sql_ascii_url(test_server: TestServer) -> Iterator[str]:
+    """A fresh database of an encoding that is none, with nothing in it."""
+    name = test_server.create_encoded("SQL_ASCII")
+    yield test_server.url(name)
+    test_server.drop(name)
+
+
+@pytest.fixture
 def conn(database_url: str) -> Iterator[Connection]:
     """A connection to `database_url`: autocommit, time zone UTC."""
     connection = psycopg2.connect(database_url)

@@ -30,4 +30,21 @@ def caller(settings: Settings) -> Caller:
 
 def connect(settings: Settings) -> db.Connection:
     """A connection of its own. Raises ``psycopg2.Error``."""
-    return db.connect(require_database_url(settings), application_name="alerts-admin")
+    return db.connect(
+        require_database_url(settings),
+        application_name="alerts-admin",
+        wait_seconds=db.WAKE_SECONDS,
+    )
+
+
+def open_session(settings: Settings) -> db.Connection:
+    """A session of its own, for statements that stand alone.
+
+    Raises ``psycopg2.Error`` and :class:`alerts.db.PoolerDetected`.
+    """
+    return db.open_session(
+        require_database_url(settings),
+        application_name="alerts-admin",
+        statement_timeout_ms=TIMEOUT_MS,
+        wait_seconds=db.WAKE_SECONDS,
+    )

@@ -81,7 +81,7 @@ def _prune(program: Program, keep_days: int, dry_run: bool) -> Answer:
 
 
 def _replay_spool(program: Program, file: Path) -> Answer:
-    with closing(asking.connect(program.settings())) as conn:
+    with closing(asking.open_session(program.settings())) as conn:
         return replay_file(conn, bound(log), file)
 
 

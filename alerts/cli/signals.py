@@ -17,6 +17,7 @@ from alerts.phases.context import LAST_RESORT_SECONDS, Stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CANCEL_AGAIN_SECONDS = 0.5
+ABANDON_SECONDS = 2.5  # leaves time to keep the run's record
 
 
 @contextmanager
@@ -58,9 +59,13 @@ def _watch(reading: int, stop: Stop, ended: threading.Event) -> None:
 
 
 def _see_to_the_end(stop: Stop, ended: threading.Event) -> None:
-    """Cancel statement after statement until the run has ended, or end the process."""
+    """Cancel statement after statement until the run has ended, or end the process.
+
+    A server that hangs does not hear of that: then the connection is abandoned.
+    """
     while not ended.is_set():
-        if time.monotonic() - stop.signalled_at >= LAST_RESORT_SECONDS:
+        waited = time.monotonic() - stop.signalled_at
+        if waited >= LAST_RESORT_SECONDS:
             if stop.last_resort is not None:
                 with suppress(Exception):
                     stop.last_resort()
@@ -69,7 +74,10 @@ def _see_to_the_end(stop: Stop, ended: threading.Event) -> None:
         if cancel is not None:
             # Again and again: one that comes between two statements cancels nothing.
             threading.Thread(target=_quietly, args=(cancel,), daemon=True).start()
-        ended.wait(CANCEL_AGAIN_SECONDS)
+        abandon = stop.abandon
+        if abandon is not None and waited >= ABANDON_SECONDS:
+            _quietly(abandon)
+        ended.wait(min(CANCEL_AGAIN_SECONDS, max(0.0, LAST_RESORT_SECONDS - waited)))
 
 
 def _quietly(cancel: object) -> None:

@@ -31,11 +31,12 @@ __all__ = [
 MIGRATIONS_DIR = Path(__file__).resolve().parents[2] / "sql"
 APPLICATION_NAME = "alerts-migrate"
 DEFAULT_TIMEOUTS = Timeouts()
-_BAD_ADDRESS = (
-    "DATABASE_URL is not an address that PostgreSQL's client understands (it is not shown). It "
-    "takes postgresql://user:password@host:5432/name; in the password @ : / ? # % must be "
-    "percent-encoded (@ is %40)."
-)
+# As :mod:`alerts.migrations.apply` settles it.
+_WHERE_FILES_GO = """
+SELECT set_config('search_path', 'public', TRUE)
+FROM pg_settings
+WHERE name = 'search_path' AND source <> 'client'
+"""
 
 
 def migrate(
@@ -53,7 +54,7 @@ def migrate(
     """
     migrations = load_migrations(directory)
     with _connected(database_url) as conn:
-        if status(conn, directory).ok:
+        if _status(conn, directory).ok:
             return []
         run = Run(conn, migrations, report, timeouts)
         return run.rehearse() if dry_run else run.apply()
@@ -72,6 +73,13 @@ def status(conn: connection, directory: Path = MIGRATIONS_DIR) -> MigrationStatu
 def status_of(database_url: str, directory: Path = MIGRATIONS_DIR) -> MigrationStatus:
     """:func:`status` over a connection of its own; every failure is a :class:`MigrationError`."""
     with _connected(database_url) as conn:
+        return _status(conn, directory)
+
+
+def _status(conn: connection, directory: Path) -> MigrationStatus:
+    """:func:`status` where the files would be applied, whatever a role's default says."""
+    with db.transaction(conn):
+        db.execute(conn, _WHERE_FILES_GO)
         return status(conn, directory)
 
 
@@ -88,17 +96,14 @@ def _connected(database_url: str) -> Iterator[connection]:
 
 def _connect(database_url: str) -> connection:
     """Raises :class:`MigrationError`, which names host, port and database, never the password."""
+    problem = db.problem_of_url(database_url)
+    if problem:
+        raise MigrationError(f"DATABASE_URL {problem}")
+    parts = parse_dsn(database_url)
     try:
-        parts = parse_dsn(database_url)
-    except psycopg2.ProgrammingError:  # quotes the whole address
-        raise MigrationError(_BAD_ADDRESS) from None
-    # Where a raw @ or / in the password cuts the address wrongly, pieces of the password land
-    # in these, and libpq's messages quote them.
-    misplaced = "@" in parts.get("host", "") + parts.get("dbname", "")
-    if misplaced or not set(parts.get("port", "")) <= set("0123456789,"):
-        raise MigrationError(_BAD_ADDRESS)
-    try:
-        return db.connect(database_url, application_name=APPLICATION_NAME)
+        return db.connect(
+            database_url, application_name=APPLICATION_NAME, wait_seconds=db.WAKE_SECONDS
+        )
     except psycopg2.Error as error:
         text = str(error).strip()
         if any(form in text for form in _forms(parts.get("password", ""))):

@@ -43,9 +43,11 @@ FROM (VALUES
     ('timezone', 'UTC'),
     ('client_encoding', 'UTF8'),
     ('standard_conforming_strings', 'on'),  -- how a file is cut into statements assumes it
+    ('search_path', 'public'),  -- where the engine looks, unless the address names another
     ('client_min_messages', 'notice')
 ) AS wanted (name, value)
 JOIN pg_settings AS known ON lower(known.name) = wanted.name
+WHERE known.name <> 'search_path' OR known.source <> 'client'
 """
 # Deferred constraints are checked here and not by COMMIT, so that the error has a file.
 _END_OF_FILE = "SET CONSTRAINTS ALL IMMEDIATE; SELECT pg_current_xact_id_if_assigned()::text"

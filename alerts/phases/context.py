@@ -33,6 +33,7 @@ class Stop:
     """Why to stop early, if there is a reason: a signal, or a deadline in monotonic seconds.
 
     ``cancel_statement`` is set while a statement that may take long runs: a signal ends it.
+    ``abandon`` gives up one that hangs: a server that does not answer hears of nothing.
     ``last_resort`` is called when the run does not end in time after a signal.
     """
 
@@ -41,6 +42,7 @@ class Stop:
     signal: str | None = None
     signalled_at: float = 0.0
     cancel_statement: Callable[[], None] | None = None
+    abandon: Callable[[], None] | None = None
     last_resort: Callable[[], None] | None = None
 
     def interrupt(self, signal: str) -> None:

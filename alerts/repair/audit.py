@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -44,8 +43,8 @@ def record_action(
     row = {
         "action": action,
         "token_key_id": token_key_id,
-        "parameters": json.dumps(parameters),
-        "result": json.dumps(result),
+        "parameters": db.json_text(parameters),
+        "result": db.json_text(result),
         "now": now,
     }
     action_id: int = db.fetch_all(conn, _RECORD, row)[0]["id"]
@@ -54,7 +53,7 @@ def record_action(
 
 def update_result(conn: db.Connection, action_id: int, result: Mapping[str, Any]) -> None:
     """What has come of an action that goes on for longer than one transaction."""
-    db.execute(conn, _UPDATE, {"id": action_id, "result": json.dumps(result)})
+    db.execute(conn, _UPDATE, {"id": action_id, "result": db.json_text(result)})
 
 
 def list_actions(

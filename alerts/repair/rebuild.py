@@ -34,6 +34,7 @@ def rebuild(
     ``lock_timeout``, ``InvalidTransactionState`` under another isolation level.
     """
     db.execute(conn, _TAKE_YOUR_TIME)
+    db.watched(conn, limit_seconds=None)
     since = db.fetch_all(conn, _STALE_SINCE)[0]["since"]
     mended = db.fetch_all(conn, _DIFFERENCES if dry_run else _REBUILD)[0]["amount"]
     told = {"counts_mended": mended, "counts_stale_since": since and iso(since)}

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from alerts import db
+
 # A run still running whose heart has not beaten for so long is lost.
 STALE_SECONDS = 90
 
@@ -57,8 +59,8 @@ class RunRecord:
     def parameters(self) -> dict[str, Any]:
         """The columns of the run's row, and ``items`` as a JSON array of its phases."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        fields["counts"] = json.dumps(self.counts)
-        fields["items"] = json.dumps([_as_json(item) for item in self.items])
+        fields["counts"] = db.json_text(self.counts)
+        fields["items"] = db.json_text([_as_json(item) for item in self.items])
         return fields
 
     def as_json(self) -> dict[str, Any]:

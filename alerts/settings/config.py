@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from alerts.channels import PROVIDERS, SECRET_NAMES
 from alerts.channels.choosing import ChannelSettings, read_channels
 from alerts.channels.names import KINDS
+from alerts.db import problem_of_url
 from alerts.readers import IDS, TIME, switch
 from alerts.settings.env import (
     ConfigError,
@@ -24,7 +25,15 @@ from alerts.settings.env import (
     parse_web_address,
 )
 
-__all__ = ["ConfigError", "GitHub", "Problem", "Secret", "Settings", "require_database_url"]
+__all__ = [
+    "ConfigError",
+    "GitHub",
+    "Problem",
+    "Secret",
+    "Settings",
+    "database_url_of",
+    "require_database_url",
+]
 
 DATABASE_URL_MISSING = (
     "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
@@ -96,7 +105,7 @@ class Settings:
         env = EnvReader(environ, SECRET_NAMES)
         enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
-            database_url=env.secret("DATABASE_URL"),
+            database_url=_database_url(env),
             internal_tokens=_tokens(env),
             enabled=enabled is True,
             enabled_unclear=enabled is None,
@@ -161,6 +170,28 @@ def job_settings(environ: Mapping[str, str], *names: str) -> Settings:
             if name in names or name == "CI" or name.startswith("GITHUB_")
         }
     )
+
+
+def database_url_of(environ: Mapping[str, str]) -> str:
+    """The database's URL, for a program that needs nothing else to be right.
+
+    Raises :class:`ConfigError`.
+    """
+    env = EnvReader(environ)
+    url = _database_url(env)
+    if url is None:
+        raise ConfigError(env.problems or [Problem("DATABASE_URL", DATABASE_URL_MISSING)])
+    return url.reveal()
+
+
+def _database_url(env: EnvReader) -> Secret | None:
+    """The database's URL; None when unset, or with a problem noted when it cannot be one."""
+    url = env.secret("DATABASE_URL")
+    problem = problem_of_url(url.reveal()) if url else None
+    if problem:
+        env.add_problem("DATABASE_URL", problem)
+        return None
+    return url
 
 
 def require_database_url(settings: Settings) -> str:

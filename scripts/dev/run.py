@@ -24,6 +24,7 @@ from psycopg2 import sql
 
 from alerts import migrations
 from alerts.readers import integer
+from alerts.settings.config import ConfigError, database_url_of
 from scripts.dev.database import (
     CHECKOUT,
     DATABASE,
@@ -128,10 +129,12 @@ def _check_port(port: int) -> None:
 
 
 def _database_url() -> str:
-    url = os.environ.get("DATABASE_URL")
-    if url:
+    if os.environ.get("DATABASE_URL"):
         say("Using the database that DATABASE_URL names.")
-        return url
+        try:
+            return database_url_of(os.environ)
+        except ConfigError as error:
+            raise RunError(str(error)) from None
     say("Starting the embedded PostgreSQL ...")
     server = ensure_server("dev")
     create_database(server.url(), DATABASE)

@@ -14,8 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import psycopg2
 
 from alerts import db
-from alerts.settings.config import DATABASE_URL_MISSING
-from alerts.settings.env import EnvReader
+from alerts.settings.config import ConfigError, database_url_of
 from scripts.sample import tables, users
 
 DESCRIPTION = """\
@@ -86,12 +85,12 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
     try:
-        conn = db.open_session(_database_url(), application_name=APPLICATION_NAME)
+        conn = db.open_session(database_url_of(os.environ), application_name=APPLICATION_NAME)
         try:
             load_sample(conn, _report)
         finally:
             conn.close()
-    except (SampleRefused, db.PoolerDetected) as error:
+    except (ConfigError, SampleRefused, db.PoolerDetected) as error:
         _report(f"error: {error}")
         return 1
     except psycopg2.errors.UndefinedTable:
@@ -102,13 +101,6 @@ def main(arguments: list[str] | None = None) -> int:
         _report("error: the database at DATABASE_URL does not answer")
         return 1
     return 0
-
-
-def _database_url() -> str:
-    secret = EnvReader(os.environ).secret("DATABASE_URL")
-    if secret is None:
-        raise SampleRefused(DATABASE_URL_MISSING)
-    return secret.reveal()
 
 
 def _report(line: str) -> None:

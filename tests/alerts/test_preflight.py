@@ -41,10 +41,13 @@ IDS = {
         "config_invalid", "channel_incomplete", "database_url_missing", "pooler_detected",
         "database_unreachable", "server_too_old", "database_check_failed",
         "migrations_unreadable", "migrations_pending", "migrations_differ", "plan_free_missing",
+        "standby_server", "database_not_utf8", "database_read_only", "grants_missing",
+        "row_security_hides",
     },
     "warnings": {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
         "app_base_url_missing", "token_missing", "no_channel", "outbox_in_use",
+        "row_security_filters",
     },
 }  # fmt: skip
 
@@ -161,14 +164,20 @@ def test_without_an_address_of_the_database(database_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url",
-    [CLOSED_PORT, "postgresql://somebody:hush@[::1", "not an address hush", "mysql://hush@h/x"],
+    ("url", "error"),
+    [
+        (CLOSED_PORT, "database_unreachable"),
+        ("postgresql://somebody:hush@[::1", "config_invalid"),
+        ("not an address hush", "config_invalid"),
+        ("mysql://hush@h/x", "config_invalid"),
+    ],
 )
-def test_a_database_out_of_reach(url: str) -> None:
+def test_a_database_out_of_reach(url: str, error: str) -> None:
     answer = report(url)
-    assert ids(answer) == (["database_unreachable"], [])
+    assert ids(answer) == ([error], [])
     assert answer["db_ok"] is False
     assert "somebody" not in json.dumps(answer)
+    assert "hush" not in json.dumps(answer)
 
 
 def test_a_database_without_migrations(empty_database_url: str) -> None:
@@ -224,7 +233,16 @@ def test_a_role_that_may_not_read_the_tables(database_url: str, conn: Connection
         answer = report(f"{database_url}{separator}options=-c%20role%3D{role}")
     finally:
         db.execute(conn, f"DROP ROLE {role}")
-    assert ids(answer) == (["database_check_failed"], [])
+    assert ids(answer) == (["grants_missing"], [])
+    told = answer["errors"][0]
+    assert f"The role {role} lacks SELECT on users; " in told["message"]
+    assert f"GRANT SELECT, INSERT, UPDATE ON user_alert_deliveries TO {role};" in told["hint"]
+
+
+def test_a_database_that_takes_no_writes(database_url: str, conn: Connection) -> None:
+    name = conn.info.dbname
+    db.execute(conn, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    assert ids(report(database_url)) == (["database_read_only"], [])
 
 
 @pytest.fixture

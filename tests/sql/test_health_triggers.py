@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import psycopg2
 import pytest
@@ -429,12 +430,12 @@ def test_everything_works_in_the_schema_that_the_deployment_uses(
     quoted = '"{}"'.format(schema.replace('"', '""'))
     owner = psycopg2.connect(empty_database_url)
     owner.autocommit = True
-    name = value(owner, "SELECT current_database()")
     db.execute(owner, f"CREATE SCHEMA {quoted}")
-    db.execute(owner, f'ALTER DATABASE "{name}" SET search_path = {quoted}, public')
     owner.close()
-    migrations.migrate(empty_database_url)
-    owner = psycopg2.connect(empty_database_url)
+    path = f"{quoted},public".replace("\\", "\\\\").replace(" ", "\\ ")
+    url = f"{empty_database_url}?options={quote(f'-c search_path={path}', safe='')}"
+    migrations.migrate(url)
+    owner = psycopg2.connect(url)
     owner.autocommit = True
     tables = query(owner, "SELECT DISTINCT schemaname FROM pg_tables WHERE schemaname"
                           " NOT IN ('pg_catalog', 'information_schema')")  # fmt: skip
@@ -452,4 +453,4 @@ def test_everything_works_in_the_schema_that_the_deployment_uses(
     assert not stale(owner)
     writer.close()
     owner.close()
-    assert migrations.status_of(empty_database_url).ok
+    assert migrations.status_of(url).ok

@@ -94,9 +94,22 @@ class TestServer:
         """A new database's name: a clone of the migrated template, or an empty one."""
         if migrated:
             self._ensure_template()
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        name = f"{self._run}_{worker}_{next(self._numbers)}"
+        name = self._next_name()
         self._create(name, self._template if migrated else "template0")
+        return name
+
+    def _next_name(self) -> str:
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        return f"{self._run}_{worker}_{next(self._numbers)}"
+
+    def create_encoded(self, encoding: str) -> str:
+        """A new empty database of that encoding, sorted by bytes; its name."""
+        name = self._next_name()
+        provider = "LOCALE_PROVIDER libc" if self._admin.info.server_version >= 150_000 else ""
+        statement = sql.SQL(
+            f"CREATE DATABASE {{}} TEMPLATE template0 ENCODING {{}} {provider} LOCALE 'C'"
+        )
+        self._execute(statement.format(sql.Identifier(name), sql.Literal(encoding)))
         return name
 
     def drop(self, database: str) -> None:

@@ -61,15 +61,16 @@ class Wire:
 class PgProxy:
     """Listens on a port of its own; `url` reaches the same database through it.
 
-    While `swallow` says so for a connection, nothing of it passes, as if packets were dropped.
+    While `swallow` says so for a connection, nothing of it passes, as if packets were dropped;
+    while `swallow_answers` does, the server still gets what is asked of it. `refuse` ends a new
+    connection at once. Connections made after `lead_to` go there.
     `delay_seconds` is how much longer each round trip takes, as if the database were far away.
     """
 
     def __init__(self, database_url: str, delay_seconds: float = 0.0) -> None:
         self._delay_seconds = delay_seconds
         parts = urlsplit(database_url)
-        parameters = parse_dsn(database_url)
-        self._target = (parameters.get("host", "localhost"), int(parameters.get("port", 5432)))
+        self.lead_to(database_url)
         self._listener = socket.create_server(("127.0.0.1", 0))
         login = parts.netloc.rpartition("@")[0]
         address = f"{login}@127.0.0.1:{self._listener.getsockname()[1]}"
@@ -77,8 +78,15 @@ class PgProxy:
         self.url = urlunsplit(parts._replace(netloc=address, query=query))
         self.wires: list[Wire] = []
         self.swallow: Callable[[Wire], bool] = lambda wire: False
+        self.swallow_answers: Callable[[Wire], bool] = lambda wire: False
+        self.refuse: Callable[[], bool] = lambda: False
         self._closed = False
         self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def lead_to(self, database_url: str) -> None:
+        """Have new connections go to that server, as after a failover."""
+        parameters = parse_dsn(database_url)
+        self._target = (parameters.get("host", "localhost"), int(parameters.get("port", 5432)))
 
     def of(self, application: str) -> list[Wire]:
         """The connections of one application name."""
@@ -107,6 +115,9 @@ class PgProxy:
                 return
             wire = Wire()
             self.wires.append(wire)
+            if self.refuse():
+                client.close()
+                continue
             threading.Thread(target=self._serve, args=(client, wire), daemon=True).start()
 
     def _serve(self, client: socket.socket, wire: Wire) -> None:
@@ -130,6 +141,7 @@ class PgProxy:
                     time.sleep(self._delay_seconds)
             else:
                 wire.from_server()
-            if not self.swallow(wire):
+            lost = source is server and self.swallow_answers(wire)
+            if not lost and not self.swallow(wire):
                 (server if source is client else client).sendall(data)
         return not self._closed

@@ -187,6 +187,6 @@ def test_details_about_definitions_are_shown(empty_database_url: str, write: Wri
 )
 def test_a_malformed_address_is_not_shown(url: str, write: Write) -> None:
     message = refusal(url, write(_0001_a="SELECT 1"))
-    assert "DATABASE_URL is not an address" in message
+    assert message.startswith("DATABASE_URL ")
     assert "geh" not in message
     assert "im@" not in message

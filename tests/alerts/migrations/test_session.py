@@ -34,11 +34,11 @@ def role(empty_database_url: str) -> Iterator[str]:
 LEAKS = {
     "search path of a dump": (
         "SELECT pg_catalog.set_config('search_path', '', false)",
-        "current_setting('search_path') = '\"$user\", public'",
+        "current_setting('search_path') = 'public'",
     ),
     "setting of the transaction": (
         "SET LOCAL search_path = pg_catalog",
-        "current_setting('search_path') = '\"$user\", public'",
+        "current_setting('search_path') = 'public'",
     ),
     "setting of its own": (
         "SELECT set_config('alerts.leak', 'x', false)",
@@ -172,6 +172,22 @@ def test_behind_a_pooler_nobody_gets_what_a_file_left(
             url,
             "SELECT current_setting('search_path'), to_regclass('leaked'), "
             "coalesce(current_setting('alerts.leak', true), ''), current_setting('lock_timeout'), "
-            "(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory')",
+            "(SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND d.datname = current_database())",
         )
     assert left == [('"$user", public', None, "", "0", 0)]
+
+
+@pytest.mark.parametrize("of", ["ROLE CURRENT_USER IN DATABASE", "DATABASE"])
+def test_tables_go_where_the_engine_looks_whatever_a_default_says(
+    empty_database_url: str, write: Write, of: str
+) -> None:
+    name = query(empty_database_url, "SELECT current_database()")[0][0]
+    query(empty_database_url, "CREATE SCHEMA elsewhere")
+    query(empty_database_url, f'ALTER {of} "{name}" SET search_path = elsewhere, public')
+    directory = write(_0001_a="CREATE TABLE made ()")
+    assert migrations.migrate(empty_database_url, directory) == ["0001_a"]
+    assert migrations.migrate(empty_database_url, directory) == []
+    assert migrations.status_of(empty_database_url, directory).ok
+    found = query(empty_database_url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    assert {row[0] for row in found} == {"made", "schema_migrations"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
@@ -112,7 +113,7 @@ def test_pausing_again_keeps_the_time_and_takes_the_new_reason(conn: Connection)
 
 def test_without_its_audit_row_nothing_is_paused(conn: Connection) -> None:
     db.execute(conn, "ALTER TABLE alerts_admin_actions RENAME TO gone")
-    with pytest.raises(db.psycopg2.Error), db.transaction(conn):
+    with pytest.raises(psycopg2.Error), db.transaction(conn):
         pauses.pause(conn, None, "reason", **WRITER)
     assert pauses.current(conn) == []
 

@@ -1,4 +1,4 @@
-"""Connections and transactions."""
+"""Statements and transactions."""
 
 from __future__ import annotations
 
@@ -21,38 +21,6 @@ def made(conn: Connection) -> Connection:
 
 def insert(conn: Connection, number: int) -> None:
     db.execute(conn, "INSERT INTO made VALUES (%s)", (number,))
-
-
-def test_session_is_in_utc_whatever_the_database_says(conn: Connection, database_url: str) -> None:
-    db.execute(conn, f"ALTER DATABASE {conn.info.dbname} SET TimeZone = 'Asia/Tokyo'")
-    session = db.open_session(
-        database_url,
-        application_name="alerts-test",
-        statement_timeout_ms=1234,
-        lock_timeout_ms=567,
-    )
-    assert value(session, "SHOW TimeZone") == "UTC"
-    assert value(session, "SHOW statement_timeout") == "1234ms"
-    assert value(session, "SHOW lock_timeout") == "567ms"
-    assert value(session, "SHOW application_name") == "alerts-test"
-    assert session.autocommit
-    session.close()
-
-
-def test_session_behind_a_pooler_is_refused_and_closed(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[db.Connection] = []
-
-    class Pooled(psycopg2.extensions.connection):
-        def get_backend_pid(self) -> int:  # what a pooler tells is a number of its own
-            opened.append(self)
-            return 1
-
-    monkeypatch.setattr(db.psycopg2, "connect", lambda url, **options: Pooled(url))
-    with pytest.raises(db.PoolerDetected, match="DATABASE_URL"):
-        db.open_session(database_url, application_name="alerts-test")
-    assert opened[0].closed
 
 
 def test_transaction_is_all_or_nothing(made: Connection) -> None:

@@ -1,0 +1,54 @@
+"""PostgreSQL: addresses, connections that do not hang, transactions, statements.
+
+Every connection is in autocommit and a transaction is something one opens: a statement of its
+own then costs one round trip, not three.
+"""
+
+from alerts.db.connections import (
+    WAKE_SECONDS,
+    cancel_statement,
+    connect,
+    dropped,
+    open_session,
+)
+from alerts.db.errors import NoAnswer, PoolerDetected, WrongServer
+from alerts.db.statements import (
+    MIGRATE,
+    Connection,
+    Params,
+    Row,
+    execute,
+    fetch_all,
+    fetch_one,
+    json_text,
+    lacks_migrations,
+    transaction,
+    web_transaction,
+)
+from alerts.db.url import problem_of_url
+from alerts.db.watch import WatchedConnection, watched
+
+__all__ = [
+    "MIGRATE",
+    "WAKE_SECONDS",
+    "Connection",
+    "NoAnswer",
+    "Params",
+    "PoolerDetected",
+    "Row",
+    "WatchedConnection",
+    "WrongServer",
+    "cancel_statement",
+    "connect",
+    "dropped",
+    "execute",
+    "fetch_all",
+    "fetch_one",
+    "json_text",
+    "lacks_migrations",
+    "open_session",
+    "problem_of_url",
+    "transaction",
+    "watched",
+    "web_transaction",
+]
