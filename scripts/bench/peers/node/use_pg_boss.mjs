@@ -25,7 +25,7 @@ async function enqueue() {
 
 // A whole batch is fetched and completed in one statement each.
 async function batched(tally) {
-  const options = { batchSize: BATCH, localConcurrency: 2, burstWhenBatchFull: true };
+  const options = { batchSize: BATCH, localConcurrency: 4, burstWhenBatchFull: true };
   await boss.work(QUEUE, { ...options, pollingIntervalSeconds: 0.5 }, async (batch) => {
     for (const { data } of batch) tally.ran(data.n);
   });
