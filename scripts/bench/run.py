@@ -54,14 +54,14 @@ def line(row: Row) -> str:
     return f"| {' | '.join((*cells, met))} |"
 
 
-def write_between_markers(file: Path, table: str) -> None:
+def write_between_markers(file: Path, table: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
     """Put the table where the document has its markers."""
     text = file.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = text.partition(markers[0])
+    _, end, after = rest.partition(markers[1])
     if not begin or not end:
-        raise SystemExit(f"{file} lacks the lines {BEGIN} and {END} to write between")
-    file.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}")
+        raise SystemExit(f"{file} lacks the lines {' and '.join(markers)} to write between")
+    file.write_text(f"{before}{begin}\n{table}\n{end}{after}")
 
 
 def main() -> None:
