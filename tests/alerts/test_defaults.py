@@ -81,7 +81,7 @@ def outcome(server: TestServer, defaults: dict[str, str], level: str) -> dict[st
             channels = all_channels(email=SlowChannel())
             report = run(url, channels=channels, environ={"ALERTS_SEND_WORKERS": "1"})
             return {
-                "run": (report.status, report.record.error_summary, report.recorded),
+                "run": (report.record.status, report.record.error_summary, report.recorded),
                 "counts": report.record.counts,
                 "sent": sorted(text_of(m) for c in channels.values() for m in c.sent),
                 **{table: rows_of(conn, table) for table in TABLES},

@@ -57,7 +57,7 @@ def test_one_row_that_is_no_utf8_stops_neither_a_phase_nor_the_public_list(
         db.execute(conn, "UPDATE alert_events SET headline = E'\\xe9t\\xe9' WHERE id = 1")
         channels = all_channels()
         report = run(sql_ascii_url, channels=channels)
-        assert report.status == "success", report.record.error_summary
+        assert report.record.status == "success", report.record.error_summary
         assert report.recorded
         assert value(conn, "SELECT count(*) FROM alert_events") == 4
         assert (

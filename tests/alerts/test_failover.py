@@ -84,7 +84,7 @@ def test_a_run_that_finds_only_a_standby_fails_by_name(
     monkeypatch.setattr(db, "WAKE_SECONDS", 1.0)
     started = time.monotonic()
     report = run(pair.standby_url)
-    assert (report.status, report.recorded) == ("failed", False)  # it is in the spool
+    assert (report.record.status, report.recorded) == ("failed", False)  # it is in the spool
     assert "standby" in (report.record.error_summary or "")
     assert time.monotonic() - started < 10
 
@@ -102,8 +102,8 @@ def test_a_run_waits_for_the_failover_and_does_its_work_once(pair: Pair) -> None
         thread.join(60)
         again = run(proxy.url, channels=channels, now=NOW)
     (report,) = found
-    assert (report.status, report.recorded) == ("success", True), report.record.error_summary
-    assert again.status == "success"
+    assert (report.record.status, report.recorded) == ("success", True), report.record.error_summary
+    assert again.record.status == "success"
     assert again.record.counts["b"]["deliveries_created"] == 0
     keys = [(name, m.key) for name, channel in channels.items() for m in channel.sent]
     assert keys and len(keys) == len(set(keys))

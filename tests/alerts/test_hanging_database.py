@@ -89,7 +89,7 @@ def expected(test_server: Any) -> list[dict[str, Any]]:
     name = test_server.create(migrated=True)
     conn = db.connect(test_server.url(name), application_name="expected")
     world(conn)
-    assert run(test_server.url(name)).status == "success"
+    assert run(test_server.url(name)).record.status == "success"
     found = result(conn)
     conn.close()
     test_server.drop(name)
@@ -128,9 +128,9 @@ def test_a_lost_answer_costs_a_phase_and_nothing_else(
     setattr(proxy, lost, lambda wire: False)
     lapse_claims(conn)
     second = run(proxy.url, channels=channels, now=NOW)
-    assert second.status == "success", second.record.error_summary
+    assert second.record.status == "success", second.record.error_summary
     third = run(proxy.url, channels=channels, now=NOW.replace(hour=20))
-    assert third.status == "success"
+    assert third.record.status == "success"
     found = result(conn)
     assert [{**row, "failure_code": None} for row in found if row["status"] == "sent"] == [
         {**row, "failure_code": None} for row in expected if row["status"] == "sent"
@@ -195,7 +195,7 @@ def test_a_signal_ends_a_run_that_hangs_while_claiming_and_the_next_run_stores_i
     assert process.returncode == 1
     run_id = last_run(conn)["run_id"]
     proxy.swallow = lambda wire: False
-    assert run(proxy.url, environ=environ).status == "success"
+    assert run(proxy.url, environ=environ).record.status == "success"
     (row,) = query(conn, "SELECT * FROM alerts_engine_runs WHERE run_id = %s", run_id)
     assert (row["status"], row["error_summary"]) == ("failed", "interrupted by SIGTERM")
 

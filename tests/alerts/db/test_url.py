@@ -109,8 +109,8 @@ def test_no_text_whatever_breaks_the_check(text: str) -> None:
     "command",
     [
         ["-m", "alerts.runner", "--phase", "all"],
-        ["-m", "alerts.runner", "--preflight"],
-        ["-m", "alerts.runner", "--health"],
+        ["-m", "alerts", "preflight"],
+        ["-m", "alerts", "health"],
         ["scripts/migrate.py"],
         ["scripts/sample/load.py"],
         ["-m", "gunicorn", "app:create_app()"],
