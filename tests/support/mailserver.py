@@ -29,7 +29,8 @@ class MailServer:
     """aiosmtpd on 127.0.0.1 in a thread of its own; use it as a context manager.
 
     ``starttls`` or ``smtps`` (a server-side context) say how it encrypts; with ``login`` it
-    wants ``USER`` and ``PASSWORD``. ``fail`` sets what a command is answered with.
+    wants ``USER`` and ``PASSWORD``; ``smtputf8`` is offered. ``fail`` sets what a command is
+    answered with. ``names`` are those that clients introduced themselves with.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class MailServer:
         starttls: ssl.SSLContext | None = None,
         smtps: ssl.SSLContext | None = None,
         login: bool = False,
+        smtputf8: bool = False,
     ) -> None:
         self.mails: list[Mail] = []
         self.connections = 0
@@ -47,6 +49,8 @@ class MailServer:
         self._starttls = starttls
         self._smtps = smtps
         self._login = login
+        self._smtputf8 = smtputf8
+        self.names: list[str] = []
         self._protocols: set[_Protocol] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -54,7 +58,7 @@ class MailServer:
     def fail(self, command: str, reply: str, times: int = 1) -> None:
         """Answer ``CONNECT``, ``EHLO``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``, ``RSET`` or
         ``CONTENT`` (the end of a message) with a reply line, or ``close``, ``hang``,
-        ``endless``, so often.
+        ``endless``, so often. ``slow 1.5`` takes the message and answers so many seconds later.
         """
         self.faults[command] = (reply, times)
 
@@ -100,6 +104,7 @@ class MailServer:
             auth_required=self._login,
             auth_require_tls=self._starttls is not None,
             authenticator=_authenticate,
+            enable_SMTPUTF8=self._smtputf8,
             loop=self._loop,
         )
         self._protocols.add(protocol)
@@ -122,12 +127,19 @@ class MailServer:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """aiosmtpd's hook for a message that has come whole."""
         fault = self.take_fault("CONTENT")
+        if fault and fault.startswith("slow"):
+            self._take(envelope)
+            await asyncio.sleep(float(fault.split()[1]))
+            return "250 2.0.0 queued"
         if fault and not fault.startswith("250"):
             await misbehave(server, fault)
             return fault
+        self._take(envelope)
+        return "250 2.0.0 queued"
+
+    def _take(self, envelope: Envelope) -> None:
         content = envelope.original_content or b""
         self.mails.append(Mail(str(envelope.mail_from), str(envelope.rcpt_tos[0]), content))
-        return "250 2.0.0 queued"
 
 
 async def misbehave(server: SMTP, fault: str) -> None:
@@ -161,6 +173,7 @@ class _Protocol(SMTP):
             await super()._handle_client()
 
     async def smtp_EHLO(self, hostname: str) -> None:
+        self.owner.names.append(hostname)
         if not await self._faulty("EHLO"):
             await super().smtp_EHLO(hostname)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from alerts.channels.names import SEND_CHANNELS
+from alerts.channels.transport.clock import longest_call
 from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
 from alerts.locks import LockLost
 from alerts.messages import Style
@@ -50,7 +51,9 @@ class _Sender:
             workers=workers,
             record_batch=1 if self.park else settings.record_batch,
             rate_limits_per_minute={} if context.dry_run else settings.rate_limits_per_minute,
-            call_seconds=settings.provider_timeout_seconds,
+            call_seconds=longest_call(
+                settings.provider_timeout_seconds, settings.provider_answer_seconds
+            ),
         )
         self.largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
         self.paces = {name: Pace(2 * workers, self.largest_claim) for name in context.channels}
@@ -130,11 +133,18 @@ class _Sender:
             self._release(name)
         patient = True
         while not self.dispatcher.idle:
-            if patient and self.context.stop.reason() == "signal":  # it may come only now
-                self.dispatcher.give_up_calls(SIGNAL_GRACE_SECONDS)
+            reason = self.context.stop.reason()  # it may come only now
+            if reason == "signal" or (reason and patient):
+                self.dispatcher.give_up_calls(self._grace(reason))
                 patient = False
             self._record(self.dispatcher.take_results(POLL_SECONDS))
             self._renew()
+
+    def _grace(self, reason: str) -> float:
+        """Seconds that calls under way still get: a deadline is no time for patience either."""
+        if reason == "signal":
+            return SIGNAL_GRACE_SECONDS
+        return float(self.context.settings.provider_timeout_seconds)
 
     def _renew(self) -> None:
         if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
@@ -251,16 +261,25 @@ class _Sender:
                 outcomes.append(sent)
             elif error.failure_class is FailureClass.OPERATOR:
                 self._note_held(claim.channel, error)
-                outcomes.append(released(claim))
+                outcomes.append(self._of_held(claim, error))
             else:
                 if error.code is FailureCode.RATE_LIMITED:
                     self.limited.add(claim.channel)
                 outcomes.append(self.ledger.failure(claim, error))
         self._store(outcomes)
+        for result in results:
+            if result.moved_to:
+                self.ledger.move_destination(result.job.claim, result.moved_to)
         self.dispatcher.recorded(len(results))
         self._show_progress(len(results))
         for name in {*self.held, *self._pauses()}:
             self._release(name)
+
+    def _of_held(self, claim: Claim, error: DeliveryError) -> Outcome:
+        """The row whose answer held its channel. Where the message had left, it may be taken."""
+        if not error.handed_over:
+            return released(claim)
+        return self.ledger.failure(claim, DeliveryError(FailureCode.OUTCOME_UNKNOWN, error.detail))
 
     def _show_progress(self, answered: int) -> None:
         """How many messages are through; of how many once there is nothing more to claim."""
