@@ -18,13 +18,8 @@ from alerts.channels.transport.mail import (
     message_id_of,
     recipient_of,
 )
-from alerts.channels.transport.smtp_name import parse_ehlo_name
-from alerts.channels.transport.smtp_session import (
-    ConnectionLost,
-    Session,
-    SmtpServer,
-    is_loopback,
-)
+from alerts.channels.transport.smtp_server import SmtpServer, is_loopback, parse_ehlo_name
+from alerts.channels.transport.smtp_session import ConnectionLost, Session
 from alerts.channels.transport.sockets import tls_context
 from alerts.settings.env import EnvReader, Secret
 

@@ -26,7 +26,7 @@ PHONE_NUMBER = text_variable("TWILIO_PHONE_NUMBER")
 API_BASE = origin_variable("TWILIO_API_BASE", "https://api.twilio.com")
 
 _SHAPE = Shape(
-    taken=lambda fields: isinstance(fields.get("sid"), str) and "status" in fields,
+    taken=lambda fields: "sid" in fields and "status" in fields,
     refused=lambda fields: "code" in fields and isinstance(fields.get("message"), str),
 )
 # Twilio's own codes that sending a text can meet, at once or in a message that it took and gave

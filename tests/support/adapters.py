@@ -14,7 +14,7 @@ from alerts.channels.brevo import BrevoChannel
 from alerts.channels.resend import ResendChannel
 from alerts.channels.smtp import SmtpChannel
 from alerts.channels.telegram import TelegramChannel
-from alerts.channels.transport.smtp_session import SmtpServer
+from alerts.channels.transport.smtp_server import SmtpServer
 from alerts.channels.transport.sockets import tls_context
 from alerts.channels.twilio import TwilioChannel
 from alerts.failures import DeliveryError

@@ -45,6 +45,7 @@ class MailServer:
         self.connections = 0
         self.commands: Counter[str] = Counter()
         self.faults: dict[str, tuple[str, int]] = {}
+        self.hang_up_after: set[str] = set()
         self.port = 0
         self._starttls = starttls
         self._smtps = smtps
@@ -56,11 +57,16 @@ class MailServer:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def fail(self, command: str, reply: str, times: int = 1) -> None:
-        """Answer ``CONNECT``, ``EHLO``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``, ``RSET`` or
-        ``CONTENT`` (the end of a message) with a reply line, or ``close``, ``hang``,
+        """Answer ``CONNECT``, ``EHLO``, ``STARTTLS``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``,
+        ``RSET`` or ``CONTENT`` (the end of a message) with a reply line, or ``close``, ``hang``,
         ``endless``, so often. ``slow 1.5`` takes the message and answers so many seconds later.
         """
         self.faults[command] = (reply, times)
+
+    def refuse_and_close(self, command: str, reply: str) -> None:
+        """Answer a command with a reply line, once, and hang up."""
+        self.fail(command, reply)
+        self.hang_up_after.add(command)
 
     def take_fault(self, command: str) -> str | None:
         """The fault due for a command, used up."""
@@ -164,7 +170,9 @@ class _Protocol(SMTP):
             return False
         await misbehave(self, fault)
         await self.push(fault)
-        if fault.startswith("421") and self.transport is not None:
+        if (
+            fault.startswith("421") or command in self.owner.hang_up_after
+        ) and self.transport is not None:
             self.transport.close()
         return True
 
@@ -176,6 +184,10 @@ class _Protocol(SMTP):
         self.owner.names.append(hostname)
         if not await self._faulty("EHLO"):
             await super().smtp_EHLO(hostname)
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        if not await self._faulty("STARTTLS"):
+            await super().smtp_STARTTLS(arg)
 
     async def smtp_AUTH(self, arg: str) -> None:
         if not await self._faulty("AUTH"):

@@ -103,6 +103,12 @@ class _Connection(HTTPConnection):
         super().request(*args, **options)
         clock.hand_over()
 
+    def getresponse(self) -> urllib3.response.HTTPResponse:
+        response = super().getresponse()
+        if response.status == 101:
+            self.close()  # it speaks something else now
+        return response
+
     @property
     def is_connected(self) -> bool:
         """Whether the connection may carry another request."""
@@ -234,7 +240,7 @@ def _read(response: urllib3.BaseHTTPResponse) -> Raw:
             body += part
     except (urllib3.exceptions.HTTPError, OSError, ValueError):
         whole = False
-    if not response.closed or response.status == 101:
+    if not response.closed:
         response.close()  # with bytes left on it, the connection cannot be kept
     response.release_conn()
     return Raw(response.status, response.headers, body, whole and len(body) <= BODY_MAX)

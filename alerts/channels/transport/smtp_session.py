@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import smtplib
 import socket
 import ssl
-from dataclasses import dataclass
 
 from alerts.channels.transport.addresses import Mailbox
 from alerts.channels.transport.clock import CallClock
 from alerts.channels.transport.mail import no_smtputf8
 from alerts.channels.transport.smtp_codes import Stage, refusal
-from alerts.channels.transport.smtp_name import own_name
+from alerts.channels.transport.smtp_server import SmtpServer, is_loopback, own_name
 from alerts.channels.transport.sockets import (
     connect,
     met_no_tls,
@@ -22,26 +20,10 @@ from alerts.channels.transport.sockets import (
     use_clock,
 )
 from alerts.failures import DeliveryError, FailureCode
-from alerts.settings.env import Secret
 
 REPLY_LINES_MAX = 100  # of one reply; the longest real ones list a server's extensions
 PROBE_SECONDS = 2.0  # for finding out whether a silent port waits for TLS
 GOODBYE_SECONDS = 0.2
-
-
-@dataclass(frozen=True)
-class SmtpServer:
-    """A mail server: ``tls_from_start`` for smtps, STARTTLS otherwise (optional on loopback).
-
-    ``ehlo_name``: what to introduce ourselves as, where that is set.
-    """
-
-    host: str
-    port: int
-    user: str | None
-    password: Secret | None
-    tls_from_start: bool
-    ehlo_name: str | None = None
 
 
 class ConnectionLost(Exception):
@@ -50,14 +32,6 @@ class ConnectionLost(Exception):
     def __init__(self, error: DeliveryError) -> None:
         super().__init__(error.detail)
         self.error = error
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine, without asking a name server."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class _Replies:
@@ -83,6 +57,7 @@ class Session(smtplib.SMTP):
     def __init__(self, clock: CallClock) -> None:
         super().__init__(local_hostname="localhost")  # the real name once we are connected
         self._clock = clock
+        self._login_refused: DeliveryError | None = None
 
     @classmethod
     def open(cls, server: SmtpServer, clock: CallClock, tls: ssl.SSLContext) -> Session:
@@ -218,9 +193,7 @@ class Session(smtplib.SMTP):
         try:
             self.login(server.user, server.password.reveal())
         except smtplib.SMTPResponseException as error:
-            reply = error.smtp_error
-            text = reply if isinstance(reply, bytes) else reply.encode("ascii", "replace")
-            raise refusal(Stage.AUTH, error.smtp_code, text) from None
+            raise self._login_failure(error) from None
         except smtplib.SMTPNotSupportedError:
             detail = "SMTP server offers no login; check the port in SMTP_URL"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
@@ -228,10 +201,32 @@ class Session(smtplib.SMTP):
             detail = "SMTP_URL: user and password must be ASCII for this server"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
         except smtplib.SMTPServerDisconnected:
+            if self._login_refused is not None:  # it would not hear another kind of login
+                raise self._login_refused from None
             raise
         except smtplib.SMTPException:
             detail = "SMTP server offers no login that is known here"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
+
+    def auth(
+        self,
+        mechanism: str,
+        authobject: smtplib._AuthObject,
+        *,
+        initial_response_ok: bool = True,
+    ) -> tuple[int, bytes]:
+        """As the base's; remembers a refusal, since the server may hang up after it."""
+        try:
+            return super().auth(mechanism, authobject, initial_response_ok=initial_response_ok)
+        except smtplib.SMTPAuthenticationError as error:
+            self._login_refused = self._login_failure(error)
+            raise
+
+    @staticmethod
+    def _login_failure(error: smtplib.SMTPResponseException) -> DeliveryError:
+        reply = error.smtp_error
+        text = reply if isinstance(reply, bytes) else reply.encode("ascii", "replace")
+        return refusal(Stage.AUTH, error.smtp_code, text)
 
     def _wrap(self, host: str, tls: ssl.SSLContext) -> None:
         plain = self._socket()

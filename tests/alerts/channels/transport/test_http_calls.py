@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alerts.channels.transport import http
+from alerts.channels.transport.clock import CallClock
 from alerts.channels.transport.sockets import connect
 from alerts.failures import FailureCode as Code
 from tests.support.adapters import (
@@ -131,7 +132,7 @@ def test_slow_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) 
         # Two addresses for one name cannot be had without a name server.
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
         with lasting(LIMIT / 2, LIMIT):
-            connection = connect("name.example", 1, time.monotonic() + LIMIT)
+            connection = connect("name.example", 1, CallClock(LIMIT, LIMIT))
         assert connection.getpeername() == good.getsockname()
         connection.close()
     for end in (listener, *fillers):

@@ -19,6 +19,7 @@ from tests.support.providers import (
     TWILIO_TOKEN,
     Fault,
     HttpProvider,
+    own_error,
     refusal,
 )
 from tests.support.queue_world import add_digest, delivery, queue_instants, statuses
@@ -87,7 +88,7 @@ def test_wrong_key_holds_the_channel(
     conn: Connection, database_url: str, provider: HttpProvider, name: str
 ) -> None:
     queue_instants(conn, 5, CHANNEL_OF[name])
-    provider.rule = lambda request: refusal(401, {"message": "no", "code": "unauthorized"})
+    provider.rule = lambda request: refusal(401, own_error(name, 401, "unauthorized"))
     report = send(database_url, environ(provider)[name])
     assert report.record.status == "failed"
     assert report.record.counts["c"]["channels_held"] == {CHANNEL_OF[name]: "auth_failed"}

@@ -1,4 +1,4 @@
-"""The name that we introduce ourselves with to mail servers.
+"""Where a mail server is, and the name that we introduce ourselves with to it.
 
 Many relays refuse a name that cannot be one: without a dot, or the loopback address of somebody
 else's machine.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+from dataclasses import dataclass
 
 from alerts.channels.transport.addresses import ascii_domain
+from alerts.settings.env import Secret
 
 # Names that no name server outside knows (RFC 6761, RFC 6762, RFC 8375, and habit).
 _NOT_PUBLIC = frozenset(
@@ -18,6 +20,29 @@ _NOT_PUBLIC = frozenset(
     | {"test", "example", "invalid", "onion"}
 )
 _LITERAL = re.compile(r"\[(IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SmtpServer:
+    """A mail server: ``tls_from_start`` for smtps, STARTTLS otherwise (optional on loopback).
+
+    ``ehlo_name``: what to introduce ourselves as, where that is set.
+    """
+
+    host: str
+    port: int
+    user: str | None
+    password: Secret | None
+    tls_from_start: bool
+    ehlo_name: str | None = None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` is this machine, without asking a name server."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def parse_ehlo_name(text: str) -> str | None:
