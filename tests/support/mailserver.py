@@ -30,7 +30,8 @@ class MailServer:
 
     ``starttls`` or ``smtps`` (a server-side context) say how it encrypts; with ``login`` it
     wants ``USER`` and ``PASSWORD``; ``smtputf8`` is offered. ``fail`` sets what a command is
-    answered with. ``names`` are those that clients introduced themselves with.
+    answered with. ``names`` are those that clients introduced themselves with, ``recipients``
+    what they said at RCPT, word for word.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class MailServer:
         self._login = login
         self._smtputf8 = smtputf8
         self.names: list[str] = []
+        self.recipients: list[str] = []
         self._protocols: set[_Protocol] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
@@ -198,6 +200,7 @@ class _Protocol(SMTP):
             await super().smtp_MAIL(arg)
 
     async def smtp_RCPT(self, arg: str | None) -> None:
+        self.owner.recipients.append(str(arg))
         if not await self._faulty("RCPT"):
             await super().smtp_RCPT(arg)
 

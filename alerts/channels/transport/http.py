@@ -103,7 +103,7 @@ class _Connection(HTTPConnection):
         super().request(*args, **options)
         clock.hand_over()
 
-    def getresponse(self) -> urllib3.response.HTTPResponse:
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         response = super().getresponse()
         if response.status == 101:
             self.close()  # it speaks something else now
