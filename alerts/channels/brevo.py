@@ -40,7 +40,7 @@ _SHAPE = Shape(
     ),
 )
 # There is no code for a refused sender: that comes as invalid_parameter, like much else.
-_CODES = {
+CODES = {
     "not_enough_credits": FailureCode.QUOTA_PROVIDER,
     "unauthorized": FailureCode.AUTH_FAILED,  # also from an IP address that it does not know
     "permission_denied": FailureCode.AUTH_FAILED,
@@ -95,7 +95,7 @@ class BrevoChannel:
         own_code = answer.fields.get("code")
         if answer.status == 400 and own_code == "duplicate_parameter":
             return None  # the idempotency key is known: an earlier attempt was taken
-        code = _CODES.get(str(own_code)) if answer.status < 500 else None
+        code = CODES.get(str(own_code)) if answer.status < 500 else None
         if answer.status == 403:
             code = code or FailureCode.AUTH_FAILED
         raise self._api.failure(answer, own_code, code)

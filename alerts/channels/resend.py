@@ -36,7 +36,7 @@ _SHAPE = Shape(
         isinstance(fields.get("name"), str) and isinstance(fields.get("message"), str)
     ),
 )
-_CODES = {
+CODES = {
     "missing_api_key": FailureCode.AUTH_FAILED,
     "invalid_api_key": FailureCode.AUTH_FAILED,
     "restricted_api_key": FailureCode.AUTH_FAILED,
@@ -120,7 +120,7 @@ def _code(answer: Answer, own_code: object) -> FailureCode | None:
         return None
     if answer.status == 403 and own_code in _DOMAIN_CODES:
         return FailureCode.SENDER_REJECTED
-    code = _CODES.get(str(own_code))
+    code = CODES.get(str(own_code))
     if answer.status == 403:
         code = code or FailureCode.AUTH_FAILED
     return code

@@ -30,12 +30,11 @@ _SHAPE = Shape(
     refused=lambda fields: fields.get("ok") is False and _is_number(fields.get("error_code")),
 )
 # Telegram documents no codes of its own, only descriptions; compared as a whole, without case,
-# behind "Bad Request: ". Those of newer versions are capitals.
-_GONE = frozenset(
+# behind "Bad Request: ". The words with underscores are names of Telegram's inner API.
+GONE = frozenset(
     {
         "chat not found",
         "chat_id is empty",
-        "chat id is empty",
         "user not found",
         "peer_id_invalid",
         "user_id_invalid",
@@ -50,7 +49,7 @@ _GONE = frozenset(
         "group chat was migrated to a supergroup chat",
     }
 )
-_NO_RIGHTS = frozenset(
+NO_RIGHTS = frozenset(
     {
         "have no rights to send a message",
         "not enough rights to send text messages to the chat",
@@ -64,9 +63,7 @@ _NO_RIGHTS = frozenset(
         "channel_private",
         "user_banned_in_channel",
         "user_is_blocked",
-        "user_is_bot",
         "topic_closed",
-        "bot was kicked",
     }
 )
 
@@ -138,9 +135,9 @@ class TelegramChannel:
         if answer.status == 403:
             return DeliveryError(FailureCode.RECIPIENT_BLOCKED, "Telegram 403")
         said = str(answer.fields.get("description", "")).lower().removeprefix("bad request: ")
-        if answer.status == 400 and said in _GONE:
+        if answer.status == 400 and said in GONE:
             return DeliveryError(FailureCode.RECIPIENT_INVALID, f"Telegram 400: {said}")
-        if answer.status == 400 and said in _NO_RIGHTS:
+        if answer.status == 400 and said in NO_RIGHTS:
             return DeliveryError(FailureCode.RECIPIENT_BLOCKED, f"Telegram 400: {said}")
         failure = self._api.failure(answer)
         if failure.code is FailureCode.RATE_LIMITED:

@@ -31,7 +31,7 @@ _SHAPE = Shape(
 )
 # Twilio's own codes that sending a text can meet, at once or in a message that it took and gave
 # up; docs/providers.md has them with their sources. All others are the payload.
-_CODES_OF = {
+CODES_OF = {
     FailureCode.AUTH_FAILED: (
         20003,  # the token is not the account's
         20006,  # access denied
@@ -78,7 +78,7 @@ _CODES_OF = {
         30004,
     ),
 }  # fmt: skip
-_CODES = {number: code for code, numbers in _CODES_OF.items() for number in numbers}
+_CODES = {number: code for code, numbers in CODES_OF.items() for number in numbers}
 _NOT_SENT = ("failed", "undelivered", "canceled")
 
 

@@ -37,7 +37,7 @@ _AUTH_CODES = frozenset({530, 534, 535, 538})
 _RECIPIENT_CODES = frozenset({550, 551, 553})
 
 # Said of a message, from MAIL FROM on, these mean the same at every stage.
-_MEANINGS: dict[FailureCode, tuple[Detail, ...]] = {
+MEANINGS: dict[FailureCode, tuple[Detail, ...]] = {
     FailureCode.AUTH_FAILED: (
         (7, 3), (7, 8), (7, 9), (7, 11), (7, 14), (7, 57),  # no login, or one not taken
     ),
@@ -63,12 +63,12 @@ _MEANINGS: dict[FailureCode, tuple[Detail, ...]] = {
         (7, 504), (7, 505),  # Microsoft's: no such recipient
     ),
     FailureCode.RECIPIENT_BLOCKED: (
+        # Microsoft's: this recipient takes nothing from outside
         (7, 12), (7, 124), (7, 129), (7, 133), (7, 134), (7, 135), (7, 136),
-        (7, 507), (7, 513),  # Microsoft's: this recipient takes nothing from us
     ),
     FailureCode.PAYLOAD_INVALID: ((2, 3), (3, 4)),  # too large
 }  # fmt: skip
-_MEANING = {detail: code for code, details in _MEANINGS.items() for detail in details}
+_MEANING = {detail: code for code, details in MEANINGS.items() for detail in details}
 
 
 def refusal(stage: Stage, code: int, reply: bytes) -> DeliveryError:
