@@ -42,13 +42,14 @@ IDLE_SECONDS = 4.0
 _HEADER_SECRET = re.compile(r"[!-~]+")
 
 
-def _is_no_debug(record: logging.LogRecord) -> bool:
-    return record.levelno > logging.DEBUG
+def _quotes_no_path(record: logging.LogRecord) -> bool:
+    return record.levelno > logging.DEBUG and "(url=" not in str(record.msg)
 
 
-# urllib3's debug lines quote paths, and Telegram's path is the bot's token.
-for _name in ("urllib3.connectionpool", "urllib3.util.retry"):
-    logging.getLogger(_name).addFilter(_is_no_debug)
+# urllib3's debug lines and its warning about odd headers quote paths, and Telegram's path is the
+# bot's token.
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_quotes_no_path)
 
 
 def header_value(secret: Secret, variable: str) -> str:

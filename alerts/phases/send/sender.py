@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -106,9 +107,9 @@ class _Sender:
             # or they would all be sent again.
             if not self.context.conn.closed:
                 with suppress(Exception):
-                    self._wind_down()
+                    self._wind_down("error")
             raise
-        self._wind_down()
+        self._wind_down(stopped)
         return stopped
 
     def _send_until_done(self) -> str | None:
@@ -127,24 +128,29 @@ class _Sender:
                 if not self._sit_out_pause():
                     return "rate_limited" if self._pauses() else None
 
-    def _wind_down(self) -> None:
-        """Give back what has not started, then wait for the calls under way."""
+    def _wind_down(self, stopped: str | None) -> None:
+        """Give back what has not started, then wait for the calls under way.
+
+        Patiently where the run ends because nothing is left to do.
+        """
         for name in self.dispatcher.lanes:
             self._release(name)
-        patient = True
+        hurry: str | None = None
         while not self.dispatcher.idle:
-            reason = self.context.stop.reason()  # it may come only now
-            if reason == "signal" or (reason and patient):
+            reason = self.context.stop.reason() or stopped  # one may come only now
+            if reason != hurry:
                 self.dispatcher.give_up_calls(self._grace(reason))
-                patient = False
+                hurry = reason
             self._record(self.dispatcher.take_results(POLL_SECONDS))
             self._renew()
 
-    def _grace(self, reason: str) -> float:
-        """Seconds that calls under way still get: a deadline is no time for patience either."""
+    def _grace(self, reason: str | None) -> float:
+        """Seconds that the calls under way get: no more patience than the reason leaves."""
         if reason == "signal":
             return SIGNAL_GRACE_SECONDS
-        return float(self.context.settings.provider_timeout_seconds)
+        if reason in ("deadline", "lock_lost", "error"):
+            return float(self.context.settings.provider_timeout_seconds)
+        return math.inf
 
     def _renew(self) -> None:
         if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
