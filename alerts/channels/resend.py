@@ -48,7 +48,7 @@ CODES = {
     "invalid_idempotent_request": FailureCode.OUTCOME_UNKNOWN,
 }
 # With status 403 these are about a domain that is not verified, in the older and newer naming.
-_DOMAIN_CODES = ("validation_error", "invalid_to_address")
+DOMAIN_CODES = ("validation_error", "invalid_to_address")
 
 
 class ResendChannel:
@@ -118,7 +118,7 @@ class ResendChannel:
 def _code(answer: Answer, own_code: object) -> FailureCode | None:
     if answer.status >= 500:
         return None
-    if answer.status == 403 and own_code in _DOMAIN_CODES:
+    if answer.status == 403 and own_code in DOMAIN_CODES:
         return FailureCode.SENDER_REJECTED
     code = CODES.get(str(own_code))
     if answer.status == 403:
