@@ -33,7 +33,7 @@ API_BASE = origin_variable("BREVO_API_BASE", "https://api.brevo.com")
 
 # Brevo takes UUIDs only for idempotency keys; this one makes them from ours.
 _KEY_NAMESPACE = uuid.UUID("7c0b7f0e-5f0a-5d8e-9a52-1f9a3a1d5b0c")
-_SHAPE = Shape(
+SHAPE = Shape(
     taken=lambda fields: "messageId" in fields or "messageIds" in fields,
     refused=lambda fields: (
         isinstance(fields.get("code"), str) and isinstance(fields.get("message"), str)
@@ -72,7 +72,7 @@ class BrevoChannel:
             "Brevo",
             base,
             API_BASE.name,
-            _SHAPE,
+            SHAPE,
             timeout=timeout,
             answer=answer,
             connections=connections,

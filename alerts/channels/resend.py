@@ -30,7 +30,7 @@ from alerts.settings.env import Secret
 API_KEY = secret_variable("RESEND_API_KEY")
 API_BASE = origin_variable("RESEND_API_BASE", "https://api.resend.com")
 
-_SHAPE = Shape(
+SHAPE = Shape(
     taken=lambda fields: "id" in fields,
     refused=lambda fields: (
         isinstance(fields.get("name"), str) and isinstance(fields.get("message"), str)
@@ -73,7 +73,7 @@ class ResendChannel:
             "Resend",
             base,
             API_BASE.name,
-            _SHAPE,
+            SHAPE,
             timeout=timeout,
             answer=answer,
             connections=connections,

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from alerts.channels.base import Channel, Message
 from alerts.channels.provider import CallOptions, Provider, Values, Variable
-from alerts.channels.transport.addresses import Mailbox
+from alerts.channels.transport.addresses import Mailbox, ascii_domain
 from alerts.channels.transport.clock import CallClock
 from alerts.channels.transport.mail import (
     EMAIL_FROM,
@@ -39,8 +39,9 @@ def _parse_url(text: str) -> SmtpServer | None:
     tls_from_start = parts.scheme == "smtps"
     if bool(parts.username) != bool(parts.password):
         raise ValueError("a user and a password go together")
+    host = parts.hostname
     return SmtpServer(
-        host=parts.hostname,
+        host=host if host.isascii() else ascii_domain(host),
         port=parts.port or (465 if tls_from_start else 587),
         user=unquote(parts.username) if parts.username else None,
         password=Secret(unquote(parts.password)) if parts.password else None,

@@ -25,7 +25,7 @@ from alerts.settings.env import Secret
 BOT_TOKEN = secret_variable("TELEGRAM_BOT_TOKEN")
 API_BASE = origin_variable("TELEGRAM_API_BASE", "https://api.telegram.org")
 
-_SHAPE = Shape(
+SHAPE = Shape(
     taken=lambda fields: fields.get("ok") is True and isinstance(fields.get("result"), dict),
     refused=lambda fields: fields.get("ok") is False and _is_number(fields.get("error_code")),
 )
@@ -88,7 +88,7 @@ class TelegramChannel:
             "Telegram",
             base,
             API_BASE.name,
-            _SHAPE,
+            SHAPE,
             timeout=timeout,
             answer=answer,
             connections=connections,

@@ -25,7 +25,7 @@ AUTH_TOKEN = secret_variable("TWILIO_AUTH_TOKEN")
 PHONE_NUMBER = text_variable("TWILIO_PHONE_NUMBER")
 API_BASE = origin_variable("TWILIO_API_BASE", "https://api.twilio.com")
 
-_SHAPE = Shape(
+SHAPE = Shape(
     taken=lambda fields: "sid" in fields and "status" in fields,
     refused=lambda fields: "code" in fields and isinstance(fields.get("message"), str),
 )
@@ -107,7 +107,7 @@ class TwilioChannel:
             "Twilio",
             base,
             API_BASE.name,
-            _SHAPE,
+            SHAPE,
             timeout=timeout,
             answer=answer,
             connections=connections,

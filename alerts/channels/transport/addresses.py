@@ -21,7 +21,6 @@ _QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[ -~])*)"')
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LOCAL_MAX, _DOMAIN_MAX, _ADDRESS_MAX = 64, 253, 254  # octets; RFC 5321, 4.5.3.1
-_UNSEEN = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,11 @@ def ascii_domain(domain: str) -> str:
 def _local(text: str) -> str:
     quoted = _QUOTED.fullmatch(text)
     plain = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
-    if _DOT_ATOM.fullmatch(plain) and not _UNSEEN.search(plain):
+    if not plain.isprintable():  # nor are characters that nobody sees
+        raise ValueError("no local part")
+    if _DOT_ATOM.fullmatch(plain):
         return plain
-    if quoted is None and (not _NEEDS_QUOTES.fullmatch(plain) or _UNSEEN.search(plain)):
+    if quoted is None and not _NEEDS_QUOTES.fullmatch(plain):
         raise ValueError("no local part")
     return quote(plain)
 

@@ -48,6 +48,7 @@ def test_address_is_written_as_servers_take_it(text: str, written: str) -> None:
         *("<a@example.com>", "a@b@example.com", 'a"b@example.com', '"a@example.com', "a\\b@b.de"),
         *("a@exa mple.com", "a@-b.de", "a@b-.de", "a@b..de", "a@b.de.", "a@.b", "a@b_c.de"),
         *("a@b.de\n", "a@b.de\r\nRSET", "a\u200b\u2028@b.de", "a\xa0b@c.de", '"a\nb"@c.de'),
+        *("a\u200b@b.de", '"a\u2028b"@b.de', '"a\u200eb"@b.de', "\ud800@b.de", "a\u3000b@c.de"),
         *("a@☃.de\u0301\u0301x", "a@a\u200db.de", "a@" + "ü" * 70 + ".de", "a@xn--ü.de"),
         *("a" * 65 + "@b.de", "ü" * 33 + "@b.de", "a@" + "b" * 64 + ".de", "a@[192.0.2.1]"),
         "a@" + ".".join(["b" * 60] * 5),
