@@ -13,6 +13,7 @@ from tests.support.adapters import (
     message_for,
     resend,
     telegram,
+    trusting,
     twilio,
 )
 from tests.support.certificates import server_tls
@@ -46,6 +47,24 @@ def test_interim_answers_are_read_past(
     assert (failure.code, failure.retry_after) == (Code.RATE_LIMITED, 7.0)
     assert len(provider.accepted) == 2
     assert provider.connections == 1
+
+
+@ALL
+def test_interim_answers_are_read_past_over_tls(name: str, certificate: Path) -> None:
+    with HttpProvider(server_tls(certificate)) as provider:
+        provider.interim = (INTERIM[103], INTERIM[102])
+        channel = HTTP_ADAPTERS[name](provider.url, tls=trusting(certificate))
+        assert channel.send(message_for(name, "d-1"))
+        assert channel.send(message_for(name, "d-2"))
+        assert provider.connections == 1
+
+
+@ALL
+def test_interim_answer_alone_is_no_answer(name: str, provider: HttpProvider) -> None:
+    provider.interim = (INTERIM[103],)
+    provider.faults.append(Fault("close"))
+    failure = failure_of(HTTP_ADAPTERS[name](provider.url), message_for(name))
+    assert failure.code is Code.OUTCOME_UNKNOWN
 
 
 @ALL
