@@ -168,6 +168,16 @@ def test_refusal_without_a_body_is_not_the_providers(
 
 
 @ALL
+@pytest.mark.parametrize("status", [300, 302, 308, 407])
+def test_no_body_makes_such_a_status_the_providers(
+    name: str, status: int, provider: HttpProvider
+) -> None:
+    provider.faults.append(refusal(status, own_error(name, status)))
+    failure = failure_of(HTTP_ADAPTERS[name](provider.url), message_for(name))
+    assert failure.code is Code.UNEXPECTED_ANSWER
+
+
+@ALL
 @pytest.mark.parametrize(
     "said", [b"220 mail.example.com ESMTP\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02"]
 )
