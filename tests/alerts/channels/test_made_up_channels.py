@@ -15,7 +15,7 @@ from tests.support.made_up_channels import Extended
 from tests.support.world import NOW, add_alert, add_channel_pref, add_pref, add_user, query
 
 # Not shown to work here: the variables of a job, and words for people.
-BESIDE = ("tests/", ".github/workflows/alerts_engine_v2.yml", "CHANGELOG.md", "replit.md")
+BESIDE = ("tests/", "docs/", ".github/workflows/alerts_engine_v2.yml", "CHANGELOG.md", "replit.md")
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from alerts import db
 from alerts.channels.names import KINDS
 from alerts.engine import RunRequest, run_engine
 from alerts.phases.channel_sql import UNSEEN
-from tests.alerts.phases.send.test_send_providers import CHANNEL_OF, SENDER, environ
 from tests.support.mailserver import MailServer
 from tests.support.phases import verdicts
+from tests.support.provider_runs import CHANNEL_OF, environ, mail_environ
 from tests.support.providers import HttpProvider
 from tests.support.world import (
     NOW,
@@ -111,8 +111,7 @@ def test_providers_get_pasted_addresses_plain(
     nowhere = user_at(conn, channel, "".join(UNSEEN_KINDS.values()))
     add_delivery(conn, nowhere, event, channel)
     with HttpProvider() as provider, MailServer() as server:
-        by_mail = {**SENDER, "SMTP_URL": f"smtp://127.0.0.1:{server.port}"}
-        settings = environ(provider).get(provider_name, by_mail)
+        settings = environ(provider).get(provider_name, mail_environ(server))
         report = run_engine(settings_for(database_url, **settings), RunRequest(phase="c", now=NOW))
     counted = counts_of(report, "c")["deliveries"]
     assert (counted["sent"], counted["skipped_missing_destination"]) == (len(addresses), 1)
