@@ -154,6 +154,7 @@ class _Run:
             return self.hooks.channels
         options: CallOptions = {
             "timeout": self.settings.provider_timeout_seconds,
+            "answer": self.settings.provider_answer_seconds,
             "connections": self.settings.send_workers,
         }
         return build_channels(self.settings.channels, options)

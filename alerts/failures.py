@@ -25,9 +25,12 @@ class FailureCode(StrEnum):
     NETWORK = "network"
     RATE_LIMITED = "rate_limited"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
+    POLICY_REFUSED = "policy_refused"
     AUTH_FAILED = "auth_failed"
     SENDER_REJECTED = "sender_rejected"
     QUOTA_PROVIDER = "quota_provider"
+    ACCOUNT_LIMITED = "account_limited"
+    UNEXPECTED_ANSWER = "unexpected_answer"
     OUTCOME_UNKNOWN = "outcome_unknown"
     SENDER_LOST = "sender_lost"
     RECIPIENT_INVALID = "recipient_invalid"
@@ -46,9 +49,12 @@ CLASS_OF: dict[FailureCode, FailureClass] = {
     _C.NETWORK: _K.TRANSIENT,
     _C.RATE_LIMITED: _K.TRANSIENT,
     _C.PROVIDER_UNAVAILABLE: _K.TRANSIENT,
+    _C.POLICY_REFUSED: _K.TRANSIENT,
     _C.AUTH_FAILED: _K.OPERATOR,
     _C.SENDER_REJECTED: _K.OPERATOR,
     _C.QUOTA_PROVIDER: _K.OPERATOR,
+    _C.ACCOUNT_LIMITED: _K.OPERATOR,
+    _C.UNEXPECTED_ANSWER: _K.OPERATOR,
     _C.OUTCOME_UNKNOWN: _K.UNKNOWN,
     _C.SENDER_LOST: _K.UNKNOWN,
     _C.RECIPIENT_INVALID: _K.RECIPIENT,
@@ -67,6 +73,10 @@ def codes_of(failure_class: FailureClass) -> tuple[str, ...]:
     return tuple(code.value for code in FailureCode if CLASS_OF[code] is failure_class)
 
 
+# Whatever the message, nothing gets through on the channel for now.
+_OF_THE_CHANNEL = (_C.TIMEOUT_CONNECT, _C.NETWORK, _C.RATE_LIMITED)
+
+
 class DeliveryError(Exception):
     """A provider did not (or not knowingly) take a message.
 
@@ -77,13 +87,26 @@ class DeliveryError(Exception):
         ``last_error`` and logged, so it must hold no address, no message text and no free text
         of the provider: only status codes and the provider's own error codes.
     retry_after: seconds the provider asked to wait, if it did; pauses the whole channel.
+    handed_over: the whole message had left, and the answer does not say what became of it. The
+        provider may have taken it, whatever else the code says of the channel.
+    concerns_channel: nothing of this message had been said yet; a few codes always mean that.
     """
 
-    def __init__(self, code: FailureCode, detail: str, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        code: FailureCode,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        handed_over: bool = False,
+        concerns_channel: bool = False,
+    ) -> None:
         super().__init__(f"{code.value}: {detail}")
         self.code = code
         self.detail = detail
         self.retry_after = retry_after
+        self.handed_over = handed_over
+        self.concerns_channel = concerns_channel or code in _OF_THE_CHANNEL
 
     @property
     def failure_class(self) -> FailureClass:

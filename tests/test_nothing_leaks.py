@@ -96,7 +96,10 @@ def run_with(provider: HttpProvider, database_url: str, folder: Path, email: str
     names = ("BREVO", "RESEND", "TELEGRAM", "TWILIO")
     bases = {f"{name}_API_BASE": provider.url for name in names}
     return watched(database_url, folder).all_phases(
-        EMAIL_PROVIDER=email, ALERTS_PROVIDER_TIMEOUT_SECONDS="1", **bases
+        EMAIL_PROVIDER=email,
+        ALERTS_PROVIDER_TIMEOUT_SECONDS="1",
+        ALERTS_PROVIDER_ANSWER_SECONDS="1",
+        **bases,
     )
 
 

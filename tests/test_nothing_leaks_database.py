@@ -282,6 +282,7 @@ def test_bugs_whose_exceptions_say_too_much(
         "2022-03-08T18:00:00Z",
         program=program,
         ALERTS_PROVIDER_TIMEOUT_SECONDS="1",
+        ALERTS_PROVIDER_ANSWER_SECONDS="1",
     )
     assert done.returncode in (0, 1)
     stored = query(conn, "SELECT last_error FROM user_alert_deliveries")

@@ -26,13 +26,26 @@ class Message:
         return f"Message(key={self.key!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The message was taken at another address, which is the recipient's from now on."""
+
+    message_id: str | None
+    destination: str
+
+    def __repr__(self) -> str:
+        return f"Moved(message_id={self.message_id!r})"
+
+
 class Channel(Protocol):
     """An adapter for one provider; used by several threads at once."""
 
     name: str  # the provider's
 
-    def send(self, message: Message) -> str | None:
+    def send(self, message: Message) -> str | Moved | None:
         """Hand the message to the provider; its message id, or None when it gave none.
+
+        :class:`Moved` where the provider has a new address for the recipient.
 
         Raises :class:`alerts.failures.DeliveryError`; any other exception is a bug and is
         recorded as ``outcome_unknown``.

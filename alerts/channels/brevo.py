@@ -14,14 +14,16 @@ from alerts.channels.provider import (
     origin_variable,
     secret_variable,
 )
-from alerts.channels.transport.http import HttpApi, header_value, message_id
+from alerts.channels.transport.addresses import Mailbox
+from alerts.channels.transport.answers import Shape, message_id
+from alerts.channels.transport.http import HttpApi, header_value
 from alerts.channels.transport.mail import (
     EMAIL_FROM,
     NO_REPLY_HEADERS,
     Sender,
     encodable,
     one_line,
-    require_recipient,
+    recipient_of,
 )
 from alerts.failures import FailureCode
 from alerts.settings.env import Secret
@@ -31,11 +33,18 @@ API_BASE = origin_variable("BREVO_API_BASE", "https://api.brevo.com")
 
 # Brevo takes UUIDs only for idempotency keys; this one makes them from ours.
 _KEY_NAMESPACE = uuid.UUID("7c0b7f0e-5f0a-5d8e-9a52-1f9a3a1d5b0c")
+SHAPE = Shape(
+    taken=lambda fields: "messageId" in fields or "messageIds" in fields,
+    refused=lambda fields: (
+        isinstance(fields.get("code"), str) and isinstance(fields.get("message"), str)
+    ),
+)
 # There is no code for a refused sender: that comes as invalid_parameter, like much else.
-_CODES = {
+CODES = {
     "not_enough_credits": FailureCode.QUOTA_PROVIDER,
-    "unauthorized": FailureCode.AUTH_FAILED,
+    "unauthorized": FailureCode.AUTH_FAILED,  # also from an IP address that it does not know
     "permission_denied": FailureCode.AUTH_FAILED,
+    "reseller_permission_denied": FailureCode.AUTH_FAILED,
     "account_under_validation": FailureCode.AUTH_FAILED,
     "duplicate_request": FailureCode.OUTCOME_UNKNOWN,
 }
@@ -53,32 +62,40 @@ class BrevoChannel:
         base: str,
         *,
         timeout: float = 10.0,
+        answer: float = 60.0,
         connections: int = 8,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._key = api_key
         self._sender = Sender.parse(sender)
         self._api = HttpApi(
-            "Brevo", base, API_BASE.name, timeout=timeout, connections=connections, tls=tls
+            "Brevo",
+            base,
+            API_BASE.name,
+            SHAPE,
+            timeout=timeout,
+            answer=answer,
+            connections=connections,
+            tls=tls,
         )
 
     def send(self, message: Message) -> str | None:
         """Hand the email to Brevo; its message id."""
-        self._sender.require_usable()
-        require_recipient(message.destination)
+        sender = self._sender.usable()
+        recipient = recipient_of(message, smtputf8=False)
         headers = {
             "api-key": header_value(self._key, API_KEY.name),
             "Content-Type": "application/json",
             "Accept": "application/json",
         }
-        answer = self._api.post("/v3/smtp/email", self._body(message), headers)
-        fields = answer.json()
-        if answer.ok:
-            return message_id(fields.get("messageId"), message.destination, self._key.reveal())
-        own_code = fields.get("code")
+        answer = self._api.post("/v3/smtp/email", self._body(message, sender, recipient), headers)
+        if answer.taken:
+            given = answer.fields.get("messageId")
+            return message_id(given, message.destination, self._key.reveal())
+        own_code = answer.fields.get("code")
         if answer.status == 400 and own_code == "duplicate_parameter":
             return None  # the idempotency key is known: an earlier attempt was taken
-        code = _CODES.get(str(own_code)) if answer.status < 500 else None
+        code = CODES.get(str(own_code)) if answer.status < 500 else None
         if answer.status == 403:
             code = code or FailureCode.AUTH_FAILED
         raise self._api.failure(answer, own_code, code)
@@ -87,14 +104,14 @@ class BrevoChannel:
         """Close the kept connections."""
         self._api.close()
 
-    def _body(self, message: Message) -> bytes:
-        sender = {"email": self._sender.address}
+    def _body(self, message: Message, sender: Mailbox, recipient: Mailbox) -> bytes:
+        from_ = {"email": str(sender)}
         if self._sender.name:
-            sender["name"] = self._sender.name
+            from_["name"] = self._sender.name
         # Brevo sets the Message-ID itself and takes no other.
         body: dict[str, object] = {
-            "sender": sender,
-            "to": [{"email": message.destination}],
+            "sender": from_,
+            "to": [{"email": str(recipient)}],
             "subject": one_line(message.subject),
             "textContent": encodable(message.text),
             "headers": {

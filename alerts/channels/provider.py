@@ -61,9 +61,14 @@ class Values:
 
 
 class CallOptions(TypedDict):
-    """How calls are made: ``timeout`` in seconds, ``connections`` kept at most."""
+    """How calls are made.
+
+    ``timeout``: seconds for each step until the message is handed over; ``answer``: for the
+    answer after that; ``connections``: how many are kept open at most.
+    """
 
     timeout: float
+    answer: float
     connections: int
 
 

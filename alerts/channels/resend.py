@@ -13,14 +13,16 @@ from alerts.channels.provider import (
     origin_variable,
     secret_variable,
 )
-from alerts.channels.transport.http import Answer, HttpApi, header_value, message_id
+from alerts.channels.transport.addresses import Mailbox
+from alerts.channels.transport.answers import Answer, Shape, message_id
+from alerts.channels.transport.http import HttpApi, header_value
 from alerts.channels.transport.mail import (
     EMAIL_FROM,
     NO_REPLY_HEADERS,
     Sender,
     encodable,
     one_line,
-    require_recipient,
+    recipient_of,
 )
 from alerts.failures import FailureCode
 from alerts.settings.env import Secret
@@ -28,7 +30,13 @@ from alerts.settings.env import Secret
 API_KEY = secret_variable("RESEND_API_KEY")
 API_BASE = origin_variable("RESEND_API_BASE", "https://api.resend.com")
 
-_CODES = {
+SHAPE = Shape(
+    taken=lambda fields: "id" in fields,
+    refused=lambda fields: (
+        isinstance(fields.get("name"), str) and isinstance(fields.get("message"), str)
+    ),
+)
+CODES = {
     "missing_api_key": FailureCode.AUTH_FAILED,
     "invalid_api_key": FailureCode.AUTH_FAILED,
     "restricted_api_key": FailureCode.AUTH_FAILED,
@@ -40,7 +48,7 @@ _CODES = {
     "invalid_idempotent_request": FailureCode.OUTCOME_UNKNOWN,
 }
 # With status 403 these are about a domain that is not verified, in the older and newer naming.
-_DOMAIN_CODES = ("validation_error", "invalid_to_address")
+DOMAIN_CODES = ("validation_error", "invalid_to_address")
 
 
 class ResendChannel:
@@ -55,41 +63,49 @@ class ResendChannel:
         base: str,
         *,
         timeout: float = 10.0,
+        answer: float = 60.0,
         connections: int = 8,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._key = api_key
         self._sender = Sender.parse(sender)
         self._api = HttpApi(
-            "Resend", base, API_BASE.name, timeout=timeout, connections=connections, tls=tls
+            "Resend",
+            base,
+            API_BASE.name,
+            SHAPE,
+            timeout=timeout,
+            answer=answer,
+            connections=connections,
+            tls=tls,
         )
 
     def send(self, message: Message) -> str | None:
         """Hand the email to Resend; its id."""
-        self._sender.require_usable()
-        require_recipient(message.destination)
+        self._sender.usable()
+        recipient = recipient_of(message, smtputf8=False)
         headers = {
             "Authorization": f"Bearer {header_value(self._key, API_KEY.name)}",
             "Idempotency-Key": message.key,
             "Content-Type": "application/json",
         }
-        answer = self._api.post("/emails", self._body(message), headers)
-        fields = answer.json()
-        if answer.ok:
-            return message_id(fields.get("id"), message.destination, self._key.reveal())
-        own_code = fields.get("name")
+        answer = self._api.post("/emails", self._body(message, recipient), headers)
+        if answer.taken:
+            given = answer.fields.get("id")
+            return message_id(given, message.destination, self._key.reveal())
+        own_code = answer.fields.get("name")
         raise self._api.failure(answer, own_code, _code(answer, own_code))
 
     def close(self) -> None:
         """Close the kept connections."""
         self._api.close()
 
-    def _body(self, message: Message) -> bytes:
+    def _body(self, message: Message, recipient: Mailbox) -> bytes:
         """The request; the same bytes for every attempt, else Resend refuses the key."""
         # No Message-ID: Resend's mail system puts its own in its place.
         body: dict[str, object] = {
             "from": str(self._sender),
-            "to": [message.destination],
+            "to": [str(recipient)],
             "subject": one_line(message.subject),
             "text": encodable(message.text),
             "headers": NO_REPLY_HEADERS,
@@ -102,9 +118,9 @@ class ResendChannel:
 def _code(answer: Answer, own_code: object) -> FailureCode | None:
     if answer.status >= 500:
         return None
-    if answer.status == 403 and own_code in _DOMAIN_CODES:
+    if answer.status == 403 and own_code in DOMAIN_CODES:
         return FailureCode.SENDER_REJECTED
-    code = _CODES.get(str(own_code))
+    code = CODES.get(str(own_code))
     if answer.status == 403:
         code = code or FailureCode.AUTH_FAILED
     return code

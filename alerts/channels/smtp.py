@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ssl
 import threading
-import time
+from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 from alerts.channels.base import Channel, Message
 from alerts.channels.provider import CallOptions, Provider, Values, Variable
-from alerts.channels.transport.mail import EMAIL_FROM, Sender, compose, message_id_of
-from alerts.channels.transport.smtp_session import (
-    ConnectionLost,
-    Session,
-    SmtpServer,
-    is_loopback,
+from alerts.channels.transport.addresses import Mailbox, ascii_domain
+from alerts.channels.transport.clock import CallClock
+from alerts.channels.transport.mail import (
+    EMAIL_FROM,
+    Sender,
+    compose,
+    message_id_of,
+    recipient_of,
 )
+from alerts.channels.transport.smtp_server import SmtpServer, is_loopback, parse_ehlo_name
+from alerts.channels.transport.smtp_session import ConnectionLost, Session
 from alerts.channels.transport.sockets import tls_context
 from alerts.settings.env import EnvReader, Secret
 
@@ -35,8 +39,9 @@ def _parse_url(text: str) -> SmtpServer | None:
     tls_from_start = parts.scheme == "smtps"
     if bool(parts.username) != bool(parts.password):
         raise ValueError("a user and a password go together")
+    host = parts.hostname
     return SmtpServer(
-        host=parts.hostname,
+        host=host if host.isascii() else ascii_domain(host),
         port=parts.port or (465 if tls_from_start else 587),
         user=unquote(parts.username) if parts.username else None,
         password=Secret(unquote(parts.password)) if parts.password else None,
@@ -44,15 +49,21 @@ def _parse_url(text: str) -> SmtpServer | None:
     )
 
 
+def _ehlo_name(env: EnvReader) -> str | None:
+    takes = "a full host name like mail.example.com, or an address literal like [203.0.113.5]"
+    return env.parsed("SMTP_EHLO_NAME", None, parse_ehlo_name, takes)
+
+
 SMTP_URL = Variable("SMTP_URL", _smtp_url, secret=True)
+EHLO_NAME = Variable("SMTP_EHLO_NAME", _ehlo_name)
 
 
 class SmtpChannel:
     """Keeps as many connections as messages were ever under way at once.
 
-    ``timeout`` bounds one message, connecting included, in seconds. The connection is encrypted
-    and the certificate checked; on loopback encryption is used where offered, unchecked, since
-    local mail servers sign for themselves and nobody stands between.
+    ``timeout`` and ``answer`` are those of :class:`CallClock`. The connection is encrypted and
+    the certificate checked; on loopback encryption is used where offered, unchecked, since local
+    mail servers sign for themselves and nobody stands between.
     """
 
     name = "smtp"
@@ -63,32 +74,35 @@ class SmtpChannel:
         sender: str,
         *,
         timeout: float = 10.0,
+        answer: float = 60.0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._server = server
         self._sender = Sender.parse(sender)
-        self._timeout = timeout
+        self._limits = (timeout, answer)
         self._tls = tls or tls_context(verify=not is_loopback(server.host))
         self._lock = threading.Lock()
         self._idle: list[Session] = []
 
     def send(self, message: Message) -> str | None:
         """Hand the email to the server; its Message-ID."""
+        recipient = recipient_of(message)
         content = compose(message, self._sender)
-        deadline = time.monotonic() + self._timeout
+        clock = CallClock(*self._limits)
         session = self._take_idle()
         reused = session is not None
         try:
             if session is None:
-                session = Session.open(self._server, deadline, self._tls)
+                session = Session.open(self._server, clock, self._tls)
             try:
-                self._transfer(session, message.destination, content, deadline)
+                self._transfer(session, recipient, content, clock)
             except ConnectionLost:
-                if not reused or time.monotonic() >= deadline:
+                if not reused or not clock.may_start_over:
                     raise
                 # The server had closed the kept connection; it has nothing of this message.
-                session = Session.open(self._server, deadline, self._tls)
-                self._transfer(session, message.destination, content, deadline)
+                clock.next_step()
+                session = Session.open(self._server, clock, self._tls)
+                self._transfer(session, recipient, content, clock)
         except ConnectionLost as lost:
             raise lost.error from None
         return message_id_of(message, self._sender)
@@ -98,9 +112,11 @@ class SmtpChannel:
         while (session := self._take_idle()) is not None:
             session.say_goodbye()
 
-    def _transfer(self, session: Session, recipient: str, content: bytes, deadline: float) -> None:
+    def _transfer(
+        self, session: Session, recipient: Mailbox, content: bytes, clock: CallClock
+    ) -> None:
         try:
-            session.transfer(self._sender.address, recipient, content, deadline)
+            session.transfer(self._sender.usable(), recipient, content, clock)
         finally:
             if session.alive:
                 with self._lock:
@@ -112,7 +128,10 @@ class SmtpChannel:
 
 
 def _build(values: Values, channel: str, options: CallOptions) -> Channel:
-    return SmtpChannel(values[SMTP_URL], values[EMAIL_FROM], timeout=options["timeout"])
+    server = replace(values[SMTP_URL], ehlo_name=values.get(EHLO_NAME))
+    return SmtpChannel(
+        server, values[EMAIL_FROM], timeout=options["timeout"], answer=options["answer"]
+    )
 
 
 PROVIDER = Provider(
@@ -121,4 +140,5 @@ PROVIDER = Provider(
     build=_build,
     credentials=(SMTP_URL,),
     requires=(EMAIL_FROM,),
+    optional=(EHLO_NAME,),
 )

@@ -15,8 +15,9 @@ from alerts.channels.provider import (
     secret_variable,
     text_variable,
 )
-from alerts.channels.transport.http import HttpApi, message_id
-from alerts.failures import FailureCode
+from alerts.channels.transport.answers import Answer, Shape, message_id
+from alerts.channels.transport.http import HttpApi
+from alerts.failures import DeliveryError, FailureCode
 from alerts.settings.env import Secret
 
 ACCOUNT_SID = secret_variable("TWILIO_ACCOUNT_SID")
@@ -24,19 +25,61 @@ AUTH_TOKEN = secret_variable("TWILIO_AUTH_TOKEN")
 PHONE_NUMBER = text_variable("TWILIO_PHONE_NUMBER")
 API_BASE = origin_variable("TWILIO_API_BASE", "https://api.twilio.com")
 
-_CODES = {
-    20003: FailureCode.AUTH_FAILED,
-    20404: FailureCode.AUTH_FAILED,  # there is no such account
-    20429: FailureCode.RATE_LIMITED,
-    21211: FailureCode.RECIPIENT_INVALID,
-    21614: FailureCode.RECIPIENT_INVALID,  # not a mobile number
-    21610: FailureCode.RECIPIENT_BLOCKED,  # answered STOP
-    21212: FailureCode.SENDER_REJECTED,  # From is no number
-    21606: FailureCode.SENDER_REJECTED,  # From cannot send messages
-    21659: FailureCode.SENDER_REJECTED,  # From is no Twilio number
-    21660: FailureCode.SENDER_REJECTED,  # From belongs to another account
-    63038: FailureCode.QUOTA_PROVIDER,  # the account's daily limit
-}
+SHAPE = Shape(
+    taken=lambda fields: "sid" in fields and "status" in fields,
+    refused=lambda fields: "code" in fields and isinstance(fields.get("message"), str),
+)
+# Twilio's own codes that sending a text can meet, at once or in a message that it took and gave
+# up; docs/providers.md has them with their sources. All others are the payload.
+CODES_OF = {
+    FailureCode.AUTH_FAILED: (
+        20003,  # the token is not the account's
+        20006,  # access denied
+        20008,  # test credentials
+        20404,  # there is no such account
+        70051,  # the key may not send
+    ),
+    FailureCode.ACCOUNT_LIMITED: (
+        10001, 20005, 30002, 90010,  # the account is suspended, closed or not active
+        10002, 21608, 30044,  # a trial account: unverified numbers, longer texts
+        21408,  # the country is not enabled
+        21612,  # no way from this sender to that number
+        21703,  # the messaging service has nothing to send from
+        30032, 30034,  # the sender's number is not registered
+        30033,  # the campaign is suspended
+    ),
+    FailureCode.SENDER_REJECTED: (
+        21210, 21212, 21213, 21401, 21601, 21603, 21606, 21657, 21659, 21660, 21661,
+        21701, 21705,  # there is no such messaging service
+        30024,  # the carrier does not know the sender
+    ),
+    FailureCode.QUOTA_PROVIDER: (
+        30023, 30027,  # a carrier's limit for the day
+        60728, 63038,  # the account's for the hour, for the day
+    ),
+    FailureCode.RATE_LIMITED: (
+        20429, 14107,
+        21611, 30001,  # the queue is full
+        30022, 63017,  # the sender's throughput, the account's
+    ),
+    FailureCode.PROVIDER_UNAVAILABLE: (
+        20500, 20503, 21730,
+        30003,  # the phone is off
+        30008, 30017, 30036,  # unknown trouble, congestion, not delivered in time
+    ),
+    FailureCode.RECIPIENT_INVALID: (
+        21211, 21214, 21217, 21604, 21614,
+        21265, 21268,  # a short code, a premium number
+        21266,  # the sender itself
+        21635, 30005, 30006,  # a landline, a number that nobody has
+    ),
+    FailureCode.RECIPIENT_BLOCKED: (
+        21610,  # answered STOP
+        30004,
+    ),
+}  # fmt: skip
+_CODES = {number: code for code, numbers in CODES_OF.items() for number in numbers}
+_NOT_SENT = ("failed", "undelivered", "canceled")
 
 
 class TwilioChannel:
@@ -52,6 +95,7 @@ class TwilioChannel:
         base: str,
         *,
         timeout: float = 10.0,
+        answer: float = 60.0,
         connections: int = 8,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -60,7 +104,14 @@ class TwilioChannel:
         self._from = from_number
         self._path = f"/2010-04-01/Accounts/{quote(account_sid, safe='')}/Messages.json"
         self._api = HttpApi(
-            "Twilio", base, API_BASE.name, timeout=timeout, connections=connections, tls=tls
+            "Twilio",
+            base,
+            API_BASE.name,
+            SHAPE,
+            timeout=timeout,
+            answer=answer,
+            connections=connections,
+            tls=tls,
         )
 
     def send(self, message: Message) -> str | None:
@@ -73,20 +124,24 @@ class TwilioChannel:
         }
         content = urlencode(form, encoding="utf-8", errors="replace").encode()
         answer = self._api.post(self._path, content, headers)
-        fields = answer.json()
-        if answer.ok:
-            return message_id(fields.get("sid"), message.destination, self._token.reveal())
-        own_code = fields.get("code")
+        if not answer.taken:
+            raise self._failure(answer, answer.fields.get("code"))
+        if answer.fields.get("status") in _NOT_SENT:
+            raise self._failure(answer, answer.fields.get("error_code"))
+        given = answer.fields.get("sid")
+        return message_id(given, message.destination, self._token.reveal())
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        self._api.close()
+
+    def _failure(self, answer: Answer, own_code: object) -> DeliveryError:
         code = None
         if isinstance(own_code, int) and answer.status < 500:
             code = _CODES.get(own_code)
         if answer.status == 403:
             code = code or FailureCode.AUTH_FAILED
-        raise self._api.failure(answer, own_code, code)
-
-    def close(self) -> None:
-        """Close the kept connections."""
-        self._api.close()
+        return self._api.failure(answer, own_code, code)
 
 
 def _build(values: Values, channel: str, options: CallOptions) -> Channel:

@@ -14,7 +14,7 @@ from alerts.channels.brevo import BrevoChannel
 from alerts.channels.resend import ResendChannel
 from alerts.channels.smtp import SmtpChannel
 from alerts.channels.telegram import TelegramChannel
-from alerts.channels.transport.smtp_session import SmtpServer
+from alerts.channels.transport.smtp_server import SmtpServer
 from alerts.channels.transport.sockets import tls_context
 from alerts.channels.twilio import TwilioChannel
 from alerts.failures import DeliveryError
@@ -33,21 +33,26 @@ FROM = "Énergie <alerts@example.com>"
 Build = Callable[..., Channel]
 
 
+def limits(options: dict[str, Any]) -> dict[str, Any]:
+    """Without an ``answer`` of its own, the answer's limit is that of the steps before it."""
+    timeout = options.get("timeout", 5.0)
+    return {"timeout": timeout, "answer": timeout, **options}
+
+
 def brevo(url: str, key: str = BREVO_KEY, **options: Any) -> Channel:
-    return BrevoChannel(Secret(key), FROM, url, **{"timeout": 5.0, **options})
+    return BrevoChannel(Secret(key), FROM, url, **limits(options))
 
 
 def resend(url: str, key: str = RESEND_KEY, **options: Any) -> Channel:
-    return ResendChannel(Secret(key), FROM, url, **{"timeout": 5.0, **options})
+    return ResendChannel(Secret(key), FROM, url, **limits(options))
 
 
 def telegram(url: str, key: str = BOT_TOKEN, **options: Any) -> Channel:
-    return TelegramChannel(Secret(key), url, **{"timeout": 5.0, **options})
+    return TelegramChannel(Secret(key), url, **limits(options))
 
 
 def twilio(url: str, key: str = TWILIO_TOKEN, **options: Any) -> Channel:
-    options = {"timeout": 5.0, **options}
-    return TwilioChannel(TWILIO_SID, Secret(key), TWILIO_NUMBER, url, **options)
+    return TwilioChannel(TWILIO_SID, Secret(key), TWILIO_NUMBER, url, **limits(options))
 
 
 def smtp(
@@ -57,11 +62,12 @@ def smtp(
     user: str | None = None,
     password: str = PASSWORD,
     smtps: bool = False,
+    ehlo_name: str | None = None,
     **options: Any,
 ) -> SmtpChannel:
     secret = Secret(password) if user else None
-    address = SmtpServer(host, server.port, user, secret, smtps)
-    return SmtpChannel(address, FROM, **{"timeout": 5.0, **options})
+    address = SmtpServer(host, server.port, user, secret, smtps, ehlo_name)
+    return SmtpChannel(address, FROM, **limits(options))
 
 
 HTTP_ADAPTERS: dict[str, Build] = {

@@ -29,7 +29,9 @@ class MailServer:
     """aiosmtpd on 127.0.0.1 in a thread of its own; use it as a context manager.
 
     ``starttls`` or ``smtps`` (a server-side context) say how it encrypts; with ``login`` it
-    wants ``USER`` and ``PASSWORD``. ``fail`` sets what a command is answered with.
+    wants ``USER`` and ``PASSWORD``; ``smtputf8`` is offered. ``fail`` sets what a command is
+    answered with. ``names`` are those that clients introduced themselves with, ``recipients``
+    what they said at RCPT, word for word.
     """
 
     def __init__(
@@ -38,25 +40,35 @@ class MailServer:
         starttls: ssl.SSLContext | None = None,
         smtps: ssl.SSLContext | None = None,
         login: bool = False,
+        smtputf8: bool = False,
     ) -> None:
         self.mails: list[Mail] = []
         self.connections = 0
         self.commands: Counter[str] = Counter()
         self.faults: dict[str, tuple[str, int]] = {}
+        self.hang_up_after: set[str] = set()
         self.port = 0
         self._starttls = starttls
         self._smtps = smtps
         self._login = login
+        self._smtputf8 = smtputf8
+        self.names: list[str] = []
+        self.recipients: list[str] = []
         self._protocols: set[_Protocol] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def fail(self, command: str, reply: str, times: int = 1) -> None:
-        """Answer ``CONNECT``, ``EHLO``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``, ``RSET`` or
-        ``CONTENT`` (the end of a message) with a reply line, or ``close``, ``hang``,
-        ``endless``, so often.
+        """Answer ``CONNECT``, ``EHLO``, ``STARTTLS``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``,
+        ``RSET`` or ``CONTENT`` (the end of a message) with a reply line, or ``close``, ``hang``,
+        ``endless``, so often. ``slow 1.5`` takes the message and answers so many seconds later.
         """
         self.faults[command] = (reply, times)
+
+    def refuse_and_close(self, command: str, reply: str) -> None:
+        """Answer a command with a reply line, once, and hang up."""
+        self.fail(command, reply)
+        self.hang_up_after.add(command)
 
     def take_fault(self, command: str) -> str | None:
         """The fault due for a command, used up."""
@@ -100,6 +112,7 @@ class MailServer:
             auth_required=self._login,
             auth_require_tls=self._starttls is not None,
             authenticator=_authenticate,
+            enable_SMTPUTF8=self._smtputf8,
             loop=self._loop,
         )
         self._protocols.add(protocol)
@@ -122,12 +135,19 @@ class MailServer:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """aiosmtpd's hook for a message that has come whole."""
         fault = self.take_fault("CONTENT")
+        if fault and fault.startswith("slow"):
+            self._take(envelope)
+            await asyncio.sleep(float(fault.split()[1]))
+            return "250 2.0.0 queued"
         if fault and not fault.startswith("250"):
             await misbehave(server, fault)
             return fault
+        self._take(envelope)
+        return "250 2.0.0 queued"
+
+    def _take(self, envelope: Envelope) -> None:
         content = envelope.original_content or b""
         self.mails.append(Mail(str(envelope.mail_from), str(envelope.rcpt_tos[0]), content))
-        return "250 2.0.0 queued"
 
 
 async def misbehave(server: SMTP, fault: str) -> None:
@@ -152,7 +172,9 @@ class _Protocol(SMTP):
             return False
         await misbehave(self, fault)
         await self.push(fault)
-        if fault.startswith("421") and self.transport is not None:
+        if (
+            fault.startswith("421") or command in self.owner.hang_up_after
+        ) and self.transport is not None:
             self.transport.close()
         return True
 
@@ -161,8 +183,13 @@ class _Protocol(SMTP):
             await super()._handle_client()
 
     async def smtp_EHLO(self, hostname: str) -> None:
+        self.owner.names.append(hostname)
         if not await self._faulty("EHLO"):
             await super().smtp_EHLO(hostname)
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        if not await self._faulty("STARTTLS"):
+            await super().smtp_STARTTLS(arg)
 
     async def smtp_AUTH(self, arg: str) -> None:
         if not await self._faulty("AUTH"):
@@ -173,6 +200,7 @@ class _Protocol(SMTP):
             await super().smtp_MAIL(arg)
 
     async def smtp_RCPT(self, arg: str | None) -> None:
+        self.owner.recipients.append(str(arg))
         if not await self._faulty("RCPT"):
             await super().smtp_RCPT(arg)
 

@@ -56,14 +56,25 @@ class Fault:
     """What happens to a request instead of an answer.
 
     ``how``: ``answer`` with ``status``, ``headers`` and ``body``; ``accept_then_answer`` the
-    same after taking the message; ``hang``; ``close`` without a word; ``drip`` a byte of the
-    status line at a time; ``drip_body`` likewise after a head of ``status``; ``endless`` body.
+    same after taking the message; ``slow`` the provider's own answer after ``seconds``; ``raw``
+    the ``body`` and nothing around it; ``cut`` half of what its length promised; ``hang``;
+    ``close`` without a word; ``drip`` a byte of the status line at a time; ``drip_body``
+    likewise after a head of ``status`` and the ``body``; ``endless`` body.
     """
 
     how: str = "answer"
     status: int = 500
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    seconds: float = 0.0
+
+
+def own_error(name: str, status: int, code: object = "odd") -> dict[str, object]:
+    """The body of an error as the provider ``name`` writes it."""
+    if name == "telegram":
+        return {"ok": False, "error_code": status, "description": str(code)}
+    named = {"resend": "name"}.get(name, "code")
+    return {named: code, "message": "no", "statusCode" if named == "name" else "status": status}
 
 
 def refusal(status: int, body: object, **headers: str) -> Fault:
@@ -75,8 +86,9 @@ def refusal(status: int, body: object, **headers: str) -> Fault:
 class HttpProvider:
     """The four HTTP providers on 127.0.0.1, one thread a connection.
 
-    ``faults`` are used up one a request; ``rule`` may return one for any request; with
-    ``unread`` set, connections are taken and never read. Use it as a context manager.
+    ``faults`` are used up one a request; ``rule`` may return one for any request; ``interim``
+    answers go before each answer; ``supergroups`` are Telegram's moved chats, old id to new;
+    with ``unread`` set, connections are taken and never read. Use it as a context manager.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -84,6 +96,8 @@ class HttpProvider:
         self.accepted: list[Accepted] = []
         self.faults: deque[Fault] = deque()
         self.rule: Callable[[Request], Fault | None] = lambda request: None
+        self.interim: tuple[bytes, ...] = ()
+        self.supergroups: dict[str, int] = {}
         self.unread = False
         self.connections = 0
         self._tls = tls
@@ -158,12 +172,20 @@ class HttpProvider:
         with self._lock:
             self.requests.append(request)
             fault = self.faults.popleft() if self.faults else self.rule(request)
-            if fault is None or fault.how == "accept_then_answer":
+            if fault is None or fault.how in ("accept_then_answer", "slow"):
                 answer = self._answer(request)
-        if fault is None:
+        connection.sendall(b"".join(self.interim))
+        if fault is None or fault.how == "slow":
+            if fault is not None and self._stopped.wait(fault.seconds):
+                return False
             connection.sendall(answer)
             return True
-        if fault.how in ("answer", "accept_then_answer"):
+        if fault.how == "raw":
+            connection.sendall(fault.body)
+        elif fault.how == "cut":
+            whole = _http(fault.status, 2 * fault.body, fault.headers)
+            connection.sendall(whole[: -len(fault.body)])
+        elif fault.how in ("answer", "accept_then_answer"):
             connection.sendall(_http(fault.status, fault.body, fault.headers))
             return True
         if fault.how == "hang":
@@ -174,7 +196,8 @@ class HttpProvider:
 
     def _drip(self, connection: socket.socket, fault: Fault) -> None:
         if fault.how != "drip":
-            connection.sendall(b"HTTP/1.1 %d X\r\n\r\n" % fault.status)
+            head = b"HTTP/1.1 %d X\r\n\r\n" % fault.status
+            connection.sendall(head + (fault.body or b'{"x": "'))
         if fault.how == "endless":
             while not self._stopped.is_set():
                 connection.sendall(b"x" * 65536)
@@ -241,6 +264,10 @@ class HttpProvider:
             error = {"ok": False, "error_code": 404, "description": "Not Found"}
             return _json(404, error)
         body = json.loads(request.body)
+        if moved_to := self.supergroups.get(body["chat_id"]):
+            described = "Bad Request: group chat was upgraded to a supergroup chat"
+            error = {"ok": False, "error_code": 400, "description": described}
+            return _json(400, {**error, "parameters": {"migrate_to_chat_id": moved_to}})
         number = self._take(Accepted("telegram", body["chat_id"], body["text"]))
         return _json(200, {"ok": True, "result": {"message_id": number, "text": body["text"]}})
 

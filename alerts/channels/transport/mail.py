@@ -1,93 +1,115 @@
 """Emails as bytes, and the rules for addresses that all email adapters share.
 
-The standard library encodes the parts. Its message object is not used: building and serializing
-one takes milliseconds, a hundred times what is needed where the same texts go to many people.
+The standard library's message object is not used: building and serializing one takes
+milliseconds, a hundred times what is needed where the same texts go to many people. Its header
+encoder is not used either: it writes a long name as one word of any length.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-import time
 from dataclasses import dataclass
-from email.header import Header
-from email.headerregistry import Address
-from email.utils import formataddr, formatdate, parseaddr
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from functools import lru_cache
 
 from alerts.channels.base import Message
 from alerts.channels.provider import Variable
+from alerts.channels.transport.addresses import Mailbox, parse_mailbox, quote
+from alerts.channels.transport.headers import header
 from alerts.failures import DeliveryError, FailureCode
 from alerts.settings.env import EnvReader
 
 # Tells other mail programs not to answer: no out-of-office notes, no receipts.
 NO_REPLY_HEADERS = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
 
-_LINE_MAX = 66  # characters of a subject that fit its line
-_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
-_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_ADDRESS = re.compile(
-    rf"(?=.{{3,254}}\Z)(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*"
-)
 _LINE_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LINE_END = re.compile(r"\r\n?|\n")
+# Name <address>, the name in double quotes where it holds what else would part addresses.
+_NAMED = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|([^"<>@,;:\\]*))\s*<([^<>]*)>')
+_NAME_AS_IT_IS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who an email is from; ``domain`` ends its Message-ID."""
+    """Who an email is from; ``mailbox`` None for an address that no mail server takes."""
 
     name: str
-    address: str
+    mailbox: Mailbox | None
 
     @classmethod
     def parse(cls, text: str) -> Sender:
-        """Read ``Name <address>`` or an address; the domain becomes its ASCII form."""
-        name, address = parseaddr(text)
-        local, _, domain = address.rpartition("@")
+        """Read ``Name <address>`` or an address; what cannot be read is no usable sender."""
         try:
-            domain = domain.encode("idna").decode()
-        except UnicodeError:
-            domain = ""
-        return cls(one_line(name), f"{local}@{domain}")
+            return parse_sender(text)
+        except ValueError:
+            return cls("", None)
 
-    @property
-    def domain(self) -> str:
-        """The part behind the @."""
-        return self.address.rpartition("@")[2]
-
-    def require_usable(self) -> None:
-        """Raise ``sender_rejected`` for an address that mail servers do not take."""
-        if not _ADDRESS.fullmatch(self.address):
+    def usable(self) -> Mailbox:
+        """The address; raises ``sender_rejected`` where it is none."""
+        if self.mailbox is None:
             detail = "EMAIL_FROM is not an address that mail servers take (ASCII, name@domain)"
             raise DeliveryError(FailureCode.SENDER_REJECTED, detail)
+        return self.mailbox
 
     def __str__(self) -> str:
         """``Name <address>``, the name quoted where it must be."""
-        return str(Address(self.name, addr_spec=self.address)) if self.name else self.address
+        address = str(self.usable())
+        return f"{phrase(self.name)} <{address}>" if self.name else address
+
+
+def parse_sender(text: str) -> Sender:
+    """Read one sender. Raises ValueError for anything that would have to be guessed at."""
+    text = text.strip()
+    if _LINE_BREAKING.search(text):
+        raise ValueError("more than a line")
+    named = _NAMED.fullmatch(text)
+    quoted, plain, address = named.groups() if named else (None, "", text)
+    name = plain or "" if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    mailbox = parse_mailbox(address.strip())
+    if mailbox.needs_smtputf8:
+        raise ValueError("a sender that many servers do not take")
+    return Sender(one_line(name), mailbox)
 
 
 def _email_from(env: EnvReader) -> str | None:
-    return env.parsed("EMAIL_FROM", None, _parse_sender, "an address or Name <address>")
+    takes = "one address, or Name <address>; a name with , : ; or @ in double quotes"
+    return env.parsed("EMAIL_FROM", None, _checked_sender, takes)
 
 
-def _parse_sender(text: str) -> str | None:
-    _, address = parseaddr(text)
-    local, _, domain = address.rpartition("@")
-    if not local.isascii() or not local or not domain or any(c in text for c in "\r\n\0"):
-        raise ValueError("no address")
-    domain.encode("idna")  # UnicodeError is a ValueError
+def _checked_sender(text: str) -> str | None:
+    parse_sender(text)
     return text
 
 
 EMAIL_FROM = Variable("EMAIL_FROM", _email_from)  # of every email provider
 
 
-def require_recipient(address: str) -> None:
-    """Raise ``recipient_invalid`` for what is not one plain ASCII address."""
-    if not _ADDRESS.fullmatch(address):
-        raise DeliveryError(FailureCode.RECIPIENT_INVALID, "not an email address")
+def recipient_of(message: Message, *, smtputf8: bool = True) -> Mailbox:
+    """Where the email goes; raises ``recipient_invalid`` for what is not one address.
+
+    Without ``smtputf8``, also for a name that the provider has no way to take.
+    """
+    try:
+        mailbox = parse_mailbox(message.destination)
+    except ValueError:
+        raise DeliveryError(FailureCode.RECIPIENT_INVALID, "not an email address") from None
+    if mailbox.needs_smtputf8 and not smtputf8:
+        raise no_smtputf8()
+    return mailbox
+
+
+def no_smtputf8() -> DeliveryError:
+    """The failure of an address whose name is beyond ASCII where that is not taken."""
+    detail = "the address needs SMTPUTF8 (a name beyond ASCII), which is not offered"
+    return DeliveryError(FailureCode.RECIPIENT_INVALID, detail)
+
+
+def phrase(name: str) -> str:
+    """A display name, in quotes where it must be."""
+    return name if _NAME_AS_IT_IS.fullmatch(name) else quote(name)
 
 
 def one_line(text: str) -> str:
@@ -102,37 +124,33 @@ def encodable(text: str) -> str:
 
 def message_id_of(message: Message, sender: Sender) -> str:
     """The Message-ID: the same for every attempt, so that mail programs show one message."""
-    return f"<{message.key}@{sender.domain}>"
+    return f"<{message.key}@{sender.usable().domain}>"
 
 
 def compose(message: Message, sender: Sender) -> bytes:
-    """The whole email, 7-bit, with CRLF line ends.
+    """The whole email with CRLF line ends; 7-bit, but for a recipient who needs SMTPUTF8.
 
     Raises :class:`DeliveryError` for addresses that cannot be used.
     """
-    sender.require_usable()
-    require_recipient(message.destination)
     head = (
-        f"From: {formataddr((sender.name, sender.address))}\r\n"
-        f"To: {message.destination}\r\n"
-        f"Date: {formatdate(time.time(), usegmt=True)}\r\n"
+        f"To: {recipient_of(message)}\r\n"
+        f"Date: {format_datetime(datetime.now(UTC))}\r\n"
         f"Message-ID: {message_id_of(message, sender)}\r\n"
     )
     return (
-        _subject(one_line(message.subject))
-        + head.encode("ascii")
+        _subject_and_sender(one_line(message.subject), sender)
+        + head.encode()
         + _FIXED
         + _body(message.text, message.html)
     )
 
 
 @lru_cache(maxsize=256)
-def _subject(text: str) -> bytes:
-    """The header line. What looks like an encoded word is encoded itself: the newer header
-    classes would decode it, line breaks included, and write those out as a header of its own."""
-    if not text.isascii() or len(text) > _LINE_MAX or "=?" in text:
-        text = Header(text, "utf-8", header_name="Subject").encode(linesep="\r\n")
-    return f"Subject: {text}\r\n".encode("ascii")
+def _subject_and_sender(subject: str, sender: Sender) -> bytes:
+    address = str(sender.usable())
+    name = sender.name
+    named = header("From", name, phrase(name), f"<{address}>") if name else f"From: {address}\r\n"
+    return f"{header('Subject', subject)}{named}".encode("ascii")
 
 
 _FIXED = "".join(
@@ -140,6 +158,7 @@ _FIXED = "".join(
 ).encode()
 # Cannot occur in the parts: quoted-printable writes every = as =3D.
 _BOUNDARY = "=_energyriskiq"
+_QP_LINE_MAX = 76
 
 
 # One event's texts go to many people.
@@ -164,4 +183,14 @@ def _part(subtype: str, text: str) -> bytes:
         f'Content-Type: text/{subtype}; charset="utf-8"\r\n'
         "Content-Transfer-Encoding: quoted-printable\r\n\r\n"
     )
-    return head.encode() + binascii.b2a_qp(clean, istext=True)
+    lines = binascii.b2a_qp(clean, istext=True)
+    return head.encode() + _MBOX_FROM.sub(_hide_from, lines)
+
+
+# Relays that keep mail in mbox files put a > in front of such a line.
+_MBOX_FROM = re.compile(rb"^From [^\r\n]*", re.MULTILINE)
+
+
+def _hide_from(line: re.Match[bytes]) -> bytes:
+    """The line with its F encoded, and broken behind it where it would become too long."""
+    return (b"=46" if len(line[0]) <= _QP_LINE_MAX - 2 else b"=46=\r\n") + line[0][1:]

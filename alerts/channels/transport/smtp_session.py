@@ -3,51 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
-import re
 import smtplib
 import socket
 import ssl
-import time
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
-from alerts.channels.transport.sockets import DeadlineSocket, DeadlineTlsSocket, connect
+from alerts.channels.transport.addresses import Mailbox
+from alerts.channels.transport.clock import CallClock
+from alerts.channels.transport.mail import no_smtputf8
+from alerts.channels.transport.smtp_codes import Stage, refusal
+from alerts.channels.transport.smtp_server import SmtpServer, is_loopback, own_name
+from alerts.channels.transport.sockets import (
+    connect,
+    met_no_tls,
+    tls_context,
+    untrusted,
+    use_clock,
+)
 from alerts.failures import DeliveryError, FailureCode
-from alerts.settings.env import Secret
 
 REPLY_LINES_MAX = 100  # of one reply; the longest real ones list a server's extensions
-_STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?!\S)")
-# Enhanced status codes (RFC 3463) tell apart what the three digits do not.
-_SENDER_STATUSES = frozenset({"5.1.7", "5.1.8"})
-_RECIPIENT_STATUSES = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.2.1"})
-_DAILY_LIMIT_STATUS = "5.4.5"
-_AUTH_CODES = frozenset({530, 534, 535, 538})
-_RECIPIENT_CODES = frozenset({550, 551, 553})
-
-
-@dataclass(frozen=True)
-class SmtpServer:
-    """A mail server: ``tls_from_start`` for smtps, STARTTLS otherwise (optional on loopback)."""
-
-    host: str
-    port: int
-    user: str | None
-    password: Secret | None
-    tls_from_start: bool
-
-
-class Stage(StrEnum):
-    """How far the conversation was; the value says it to people."""
-
-    CONNECT = "on connecting"
-    TLS = "at STARTTLS"
-    AUTH = "at AUTH"
-    MAIL = "at MAIL FROM"
-    RCPT = "at RCPT TO"
-    DATA = "at DATA"
-    CONTENT = "after DATA"
+PROBE_SECONDS = 2.0  # for finding out whether a silent port waits for TLS
+GOODBYE_SECONDS = 0.2
 
 
 class ConnectionLost(Exception):
@@ -56,42 +32,6 @@ class ConnectionLost(Exception):
     def __init__(self, error: DeliveryError) -> None:
         super().__init__(error.detail)
         self.error = error
-
-
-def refusal(stage: Stage, code: int, reply: bytes) -> DeliveryError:
-    """What a server's refusal means, by its codes alone."""
-    match = _STATUS.match(reply.decode("ascii", "replace"))
-    status = match[0] if match else ""
-    detail = f"SMTP {code} {status}".rstrip() + f" {stage.value}"
-    return DeliveryError(_refusal_code(stage, code, status), detail)
-
-
-def _refusal_code(stage: Stage, code: int, status: str) -> FailureCode:
-    if not 500 <= code < 600:
-        # 4xx; or no answer that SMTP knows, after which the message's fate is open.
-        known = 400 <= code < 500 or stage is not Stage.CONTENT
-        return FailureCode.PROVIDER_UNAVAILABLE if known else FailureCode.OUTCOME_UNKNOWN
-    if stage in (Stage.TLS, Stage.AUTH) or code in _AUTH_CODES:
-        return FailureCode.AUTH_FAILED
-    if status == _DAILY_LIMIT_STATUS:
-        return FailureCode.QUOTA_PROVIDER
-    if stage in (Stage.CONNECT, Stage.MAIL):
-        return FailureCode.SENDER_REJECTED
-    if stage is Stage.RCPT:
-        # Many servers judge the sender only here. 553 5.7.1: not this account's address.
-        if status in _SENDER_STATUSES or (code, status) == (553, "5.7.1"):
-            return FailureCode.SENDER_REJECTED
-        if code in _RECIPIENT_CODES or status in _RECIPIENT_STATUSES:
-            return FailureCode.RECIPIENT_INVALID
-    return FailureCode.PAYLOAD_INVALID
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine, without asking a name server."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 class _Replies:
@@ -114,18 +54,18 @@ class _Replies:
 class Session(smtplib.SMTP):
     """A connection that is ready for messages; not shared by threads."""
 
-    def __init__(self) -> None:
-        super().__init__(local_hostname=_own_name())
-        self.deadline = 0.0
+    def __init__(self, clock: CallClock) -> None:
+        super().__init__(local_hostname="localhost")  # the real name once we are connected
+        self._clock = clock
+        self._login_refused: DeliveryError | None = None
 
     @classmethod
-    def open(cls, server: SmtpServer, deadline: float, tls: ssl.SSLContext) -> Session:
-        """Connect, encrypt and log in by ``deadline`` (monotonic).
+    def open(cls, server: SmtpServer, clock: CallClock, tls: ssl.SSLContext) -> Session:
+        """Connect, encrypt and log in.
 
         Raises :class:`DeliveryError`, or :class:`ConnectionLost` when the server hangs up.
         """
-        session = cls()
-        session.deadline = deadline
+        session = cls(clock)
         try:
             session._connect(server, tls)
             session._encrypt(server, tls)
@@ -143,33 +83,45 @@ class Session(smtplib.SMTP):
         """Whether the connection can take another message."""
         return self.sock is not None
 
-    def transfer(self, sender: str, recipient: str, content: bytes, deadline: float) -> None:
-        """Hand one message over by ``deadline`` (monotonic).
+    def transfer(
+        self, sender: Mailbox, recipient: Mailbox, content: bytes, clock: CallClock
+    ) -> None:
+        """Hand one message over.
 
         Raises :class:`DeliveryError` with the connection kept where it can be, or
         :class:`ConnectionLost` when it ended before all of the content had left.
         """
-        self.deadline = deadline
-        self._bound(self.sock)
-        self._expect(Stage.MAIL, f"MAIL FROM:<{sender}>", 250)
+        self._keep(clock)
+        options = ""
+        if recipient.needs_smtputf8:
+            if not self.has_extn("smtputf8"):
+                raise no_smtputf8()
+            self.command_encoding, options = "utf-8", " SMTPUTF8"
+        self._expect(Stage.MAIL, f"MAIL FROM:<{sender}>{options}", 250)
         self._expect(Stage.RCPT, f"RCPT TO:<{recipient}>", 250, 251, 252)
         self._expect(Stage.DATA, "DATA", 354)
         stuffed = content.replace(b"\r\n.", b"\r\n..")
+        clock.next_step()
         try:
             self._socket().sendall(stuffed + b".\r\n")
         except OSError as error:
             # The line that ends the content is its last: a server has no message without it.
             self.close()
             raise self._lost(error) from None
+        clock.hand_over()
         self._await_verdict()
 
     def say_goodbye(self) -> None:
         """End the session without waiting for the server's answer."""
-        self.deadline = time.monotonic() + 0.2
-        self._bound(self.sock)
+        self._keep(CallClock(GOODBYE_SECONDS, 0.0))
         with contextlib.suppress(OSError, smtplib.SMTPException):
             self.putcmd("QUIT")
         self.close()
+
+    def putcmd(self, cmd: str, args: str = "") -> None:
+        """As the base's; a command and its reply are one step."""
+        self._clock.next_step()
+        super().putcmd(cmd, args)
 
     def getreply(self) -> tuple[int, bytes]:
         """As the base's, for replies of bounded length."""
@@ -181,11 +133,40 @@ class Session(smtplib.SMTP):
     # -- opening ---------------------------------------------------------------------------
 
     def _connect(self, server: SmtpServer, tls: ssl.SSLContext) -> None:
-        self.sock = connect(server.host, server.port, self.deadline)
+        self.sock = connect(server.host, server.port, self._clock)
+        self.local_hostname = server.ehlo_name or own_name(self.sock)
+        self._clock.next_step()
         if server.tls_from_start:
             self._wrap(server.host, tls)
-        self._require(Stage.CONNECT, self.getreply())
+        self._require(Stage.CONNECT, self._greeting(server))
         self._require(Stage.CONNECT, self.ehlo())
+
+    def _greeting(self, server: SmtpServer) -> tuple[int, bytes]:
+        self._clock.next_step()
+        connection = self._socket()
+        if not server.tls_from_start:
+            connection.settimeout(self._clock.seconds_left())
+            try:
+                connection.recv(1, socket.MSG_PEEK)
+            except TimeoutError:
+                if self._speaks_tls():
+                    what = "this port speaks TLS from the start: use smtps:// in SMTP_URL"
+                    detail = f"SMTP: {what}"
+                    raise DeliveryError(FailureCode.UNEXPECTED_ANSWER, detail) from None
+                raise
+        return self.getreply()
+
+    def _speaks_tls(self) -> bool:
+        """Whether the silent server answers a handshake: it waits for us as we do for it."""
+        plain = self._socket()
+        plain.settimeout(min(PROBE_SECONDS, self._clock.timeout))
+        try:
+            self.sock = tls_context(verify=False).wrap_socket(plain)
+        except ssl.SSLError as error:  # an alert is an answer too
+            return not met_no_tls(error) and not isinstance(error, ssl.SSLEOFError)
+        except OSError:
+            return False
+        return True
 
     def _encrypt(self, server: SmtpServer, tls: ssl.SSLContext) -> None:
         if server.tls_from_start:
@@ -198,6 +179,7 @@ class Session(smtplib.SMTP):
             detail = "SMTP server offers no STARTTLS; use smtps:// or another port in SMTP_URL"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail)
         self._require(Stage.TLS, self.docmd("STARTTLS"))
+        self._clock.next_step()
         self._wrap(server.host, tls)
         # What was said in the clear does not count.
         self.file = None
@@ -211,9 +193,7 @@ class Session(smtplib.SMTP):
         try:
             self.login(server.user, server.password.reveal())
         except smtplib.SMTPResponseException as error:
-            reply = error.smtp_error
-            text = reply if isinstance(reply, bytes) else reply.encode("ascii", "replace")
-            raise refusal(Stage.AUTH, error.smtp_code, text) from None
+            raise self._login_failure(error) from None
         except smtplib.SMTPNotSupportedError:
             detail = "SMTP server offers no login; check the port in SMTP_URL"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
@@ -221,25 +201,48 @@ class Session(smtplib.SMTP):
             detail = "SMTP_URL: user and password must be ASCII for this server"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
         except smtplib.SMTPServerDisconnected:
+            if self._login_refused is not None:  # it would not hear another kind of login
+                raise self._login_refused from None
             raise
         except smtplib.SMTPException:
             detail = "SMTP server offers no login that is known here"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
 
+    def auth(
+        self,
+        mechanism: str,
+        authobject: smtplib._AuthObject,
+        *,
+        initial_response_ok: bool = True,
+    ) -> tuple[int, bytes]:
+        """As the base's; remembers a refusal, since the server may hang up after it."""
+        try:
+            return super().auth(mechanism, authobject, initial_response_ok=initial_response_ok)
+        except smtplib.SMTPAuthenticationError as error:
+            self._login_refused = self._login_failure(error)
+            raise
+
+    @staticmethod
+    def _login_failure(error: smtplib.SMTPResponseException) -> DeliveryError:
+        reply = error.smtp_error
+        text = reply if isinstance(reply, bytes) else reply.encode("ascii", "replace")
+        return refusal(Stage.AUTH, error.smtp_code, text)
+
     def _wrap(self, host: str, tls: ssl.SSLContext) -> None:
         plain = self._socket()
-        plain.settimeout(max(0.001, self.deadline - time.monotonic()))
+        plain.settimeout(self._clock.seconds_left())
         self.sock = tls.wrap_socket(plain, server_hostname=host)
-        self._bound(self.sock)
+        use_clock(self.sock, self._clock)
 
     def _socket(self) -> socket.socket:
         if self.sock is None:
             raise smtplib.SMTPServerDisconnected("the connection is closed")
         return self.sock
 
-    def _bound(self, connection: Any) -> None:
-        if isinstance(connection, DeadlineSocket | DeadlineTlsSocket):
-            connection.deadline = self.deadline
+    def _keep(self, clock: CallClock) -> None:
+        """From now on the deadlines are those of this call."""
+        self._clock = clock
+        use_clock(self.sock, clock)
 
     @staticmethod
     def _require(stage: Stage, reply: tuple[int, bytes]) -> None:
@@ -267,12 +270,11 @@ class Session(smtplib.SMTP):
         try:
             code, reply = self.getreply()
         except (OSError, smtplib.SMTPException):
-            late = time.monotonic() >= self.deadline
+            late = "no answer within the time limit"
+            what = late if self._clock.late else "connection closed unanswered"
             self.close()
-            what = "no answer within the time limit" if late else "connection closed unanswered"
-            raise DeliveryError(
-                FailureCode.OUTCOME_UNKNOWN, f"SMTP: {what} {Stage.CONTENT.value}"
-            ) from None
+            detail = f"SMTP: {what} {Stage.CONTENT.value}"
+            raise DeliveryError(FailureCode.OUTCOME_UNKNOWN, detail, handed_over=True) from None
         if 200 <= code < 300:
             return
         if code == 421 or not 400 <= code < 600:
@@ -289,18 +291,14 @@ class Session(smtplib.SMTP):
             self.close()
 
     def _lost(self, error: Exception) -> ConnectionLost:
-        if isinstance(error, ssl.SSLCertVerificationError):
+        if (cause := untrusted(error)) is not None:
             # Retrying cannot help, and the row is not to blame.
-            code = FailureCode.AUTH_FAILED
-            what = f"certificate not trusted (code {error.verify_code})"
-        elif time.monotonic() >= self.deadline:
+            what, code = f"certificate not trusted ({cause})", FailureCode.AUTH_FAILED
+        elif met_no_tls(error):
+            what = "this port does not speak TLS: use smtp:// with 587 in SMTP_URL"
+            code = FailureCode.UNEXPECTED_ANSWER
+        elif self._clock.late:
             what, code = "no answer within the time limit", FailureCode.TIMEOUT_CONNECT
         else:
             what, code = "cannot be reached, or hung up", FailureCode.NETWORK
         return ConnectionLost(DeliveryError(code, f"SMTP: {what}"))
-
-
-def _own_name() -> str:
-    """For EHLO: the host's name if it is a whole one. Asking DNS for it could take minutes."""
-    name = socket.gethostname()
-    return name if "." in name and name.isascii() else "[127.0.0.1]"

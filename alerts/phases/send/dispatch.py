@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from alerts.channels.base import Channel, Message
+from alerts.channels.base import Channel, Message, Moved
 from alerts.failures import DeliveryError, FailureClass, FailureCode
 from alerts.phases.send.claims import Claim
 
@@ -31,11 +31,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a job: ``error`` None means the provider took it."""
+    """What came of a job: ``error`` None means the provider took it.
+
+    ``moved_to``: the recipient's new address, where the provider took it there.
+    """
 
     job: Job
     message_id: str | None = None
     error: DeliveryError | None = None
+    moved_to: str | None = None
 
 
 @dataclass
@@ -250,9 +254,12 @@ def _attempt(job: Job, channel: Channel) -> Result:
         detail = f"message could not be rendered: {type(error).__name__}"
         return Result(job, error=DeliveryError(FailureCode.PAYLOAD_INVALID, detail))
     try:
-        return Result(job, message_id=channel.send(message))
+        taken = channel.send(message)
     except DeliveryError as error:
         return Result(job, error=error)
     except Exception as error:  # a bug of the adapter: the provider may have been called
         detail = f"{channel.name} adapter failed: {type(error).__name__}"
         return Result(job, error=DeliveryError(FailureCode.OUTCOME_UNKNOWN, detail))
+    if isinstance(taken, Moved):
+        return Result(job, message_id=taken.message_id, moved_to=taken.destination)
+    return Result(job, message_id=taken)

@@ -6,7 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 
+import psycopg2
+from psycopg2 import sql
+
+from alerts import db
+from alerts.channels.names import KINDS
 from alerts.failures import DeliveryError, FailureCode
+from alerts.phases.channel_sql import destination
 from alerts.phases.context import Counts, PhaseContext
 from alerts.phases.send import claims
 from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
@@ -27,6 +33,23 @@ _SKIPPED = {
     FailureCode.EXPIRED: "skipped_expired",
     FailureCode.CHANNEL_DISABLED: "skipped_channel_disabled",
     FailureCode.CHANNEL_NOT_CONFIGURED: "skipped_not_configured",
+}
+
+
+# The provider knows the recipient by a new address: it replaces the old one where that still
+# stands, so that what the user has changed in the meantime is kept.
+_MOVE_DESTINATION = """
+UPDATE users AS u
+SET {column} = %(new)s
+FROM (SELECT %(channel)s::text AS channel) AS q
+WHERE u.id = %(user_id)s AND {destination} = %(old)s
+"""
+_MOVE = {
+    kind.name: sql.SQL(_MOVE_DESTINATION).format(
+        column=sql.Identifier(kind.destination), destination=destination("u", "q")
+    )
+    for kind in KINDS
+    if kind.destination
 }
 
 
@@ -104,6 +127,20 @@ class Ledger:
             last_error=context.scrub(f"{error.code.value}: {error.detail}"),
             next_retry_at=retry_at,
         )
+
+    def move_destination(self, claim: Claim, new: str) -> None:
+        """Remember a recipient's new address; failing to costs a call at the next message."""
+        values = {
+            "new": new,
+            "user_id": claim.user_id,
+            "channel": claim.channel,
+            "old": claim.destination,
+        }
+        try:
+            db.execute(self._context.conn, _MOVE[claim.channel], values)
+        except psycopg2.Error as error:
+            fields = {"channel": claim.channel, "error": type(error).__name__}
+            self._context.log.warning("a recipient's new address was not stored", extra=fields)
 
     def counts(self) -> Counts:
         """The counts of both queues."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
 from alerts.channels.names import SEND_CHANNELS
+from alerts.channels.transport.clock import longest_call
 from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
 from alerts.locks import LockLost
 from alerts.messages import Style
@@ -50,7 +52,9 @@ class _Sender:
             workers=workers,
             record_batch=1 if self.park else settings.record_batch,
             rate_limits_per_minute={} if context.dry_run else settings.rate_limits_per_minute,
-            call_seconds=settings.provider_timeout_seconds,
+            call_seconds=longest_call(
+                settings.provider_timeout_seconds, settings.provider_answer_seconds
+            ),
         )
         self.largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
         self.paces = {name: Pace(2 * workers, self.largest_claim) for name in context.channels}
@@ -103,9 +107,9 @@ class _Sender:
             # or they would all be sent again.
             if not self.context.conn.closed:
                 with suppress(Exception):
-                    self._wind_down()
+                    self._wind_down("error")
             raise
-        self._wind_down()
+        self._wind_down(stopped)
         return stopped
 
     def _send_until_done(self) -> str | None:
@@ -124,17 +128,29 @@ class _Sender:
                 if not self._sit_out_pause():
                     return "rate_limited" if self._pauses() else None
 
-    def _wind_down(self) -> None:
-        """Give back what has not started, then wait for the calls under way."""
+    def _wind_down(self, stopped: str | None) -> None:
+        """Give back what has not started, then wait for the calls under way.
+
+        Patiently where the run ends because nothing is left to do.
+        """
         for name in self.dispatcher.lanes:
             self._release(name)
-        patient = True
+        hurry: str | None = None
         while not self.dispatcher.idle:
-            if patient and self.context.stop.reason() == "signal":  # it may come only now
-                self.dispatcher.give_up_calls(SIGNAL_GRACE_SECONDS)
-                patient = False
+            reason = self.context.stop.reason() or stopped  # one may come only now
+            if reason != hurry:
+                self.dispatcher.give_up_calls(self._grace(reason))
+                hurry = reason
             self._record(self.dispatcher.take_results(POLL_SECONDS))
             self._renew()
+
+    def _grace(self, reason: str | None) -> float:
+        """Seconds that the calls under way get: no more patience than the reason leaves."""
+        if reason == "signal":
+            return SIGNAL_GRACE_SECONDS
+        if reason in ("deadline", "lock_lost", "error"):
+            return float(self.context.settings.provider_timeout_seconds)
+        return math.inf
 
     def _renew(self) -> None:
         if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
@@ -251,16 +267,25 @@ class _Sender:
                 outcomes.append(sent)
             elif error.failure_class is FailureClass.OPERATOR:
                 self._note_held(claim.channel, error)
-                outcomes.append(released(claim))
+                outcomes.append(self._of_held(claim, error))
             else:
                 if error.code is FailureCode.RATE_LIMITED:
                     self.limited.add(claim.channel)
                 outcomes.append(self.ledger.failure(claim, error))
         self._store(outcomes)
+        for result in results:
+            if result.moved_to:
+                self.ledger.move_destination(result.job.claim, result.moved_to)
         self.dispatcher.recorded(len(results))
         self._show_progress(len(results))
         for name in {*self.held, *self._pauses()}:
             self._release(name)
+
+    def _of_held(self, claim: Claim, error: DeliveryError) -> Outcome:
+        """The row whose answer held its channel. Where the message had left, it may be taken."""
+        if not error.handed_over:
+            return released(claim)
+        return self.ledger.failure(claim, DeliveryError(FailureCode.OUTCOME_UNKNOWN, error.detail))
 
     def _show_progress(self, answered: int) -> None:
         """How many messages are through; of how many once there is nothing more to claim."""

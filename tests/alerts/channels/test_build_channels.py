@@ -20,7 +20,7 @@ from tests.support.providers import (
     HttpProvider,
 )
 
-OPTIONS: CallOptions = {"timeout": 5.0, "connections": 2}
+OPTIONS: CallOptions = {"timeout": 5.0, "answer": 5.0, "connections": 2}
 TWILIO = {
     "TWILIO_ACCOUNT_SID": TWILIO_SID,
     "TWILIO_AUTH_TOKEN": TWILIO_TOKEN,

@@ -124,6 +124,8 @@ def test_a_second_provider_of_any_channel_asks_for_a_choice_too() -> None:
         ("smtp://a%40b.com:p%40s%3As%2F@h", ("h", 587, "a@b.com", "p@s:s/", False)),
         ("smtp://localhost:1025", ("localhost", 1025, None, None, False)),
         ("smtp://[::1]:1025", ("::1", 1025, None, None, False)),
+        ("smtp://post_1:1025", ("post_1", 1025, None, None, False)),
+        ("smtps://post.straße.de", ("post.xn--strae-oqa.de", 465, None, None, True)),
     ],
 )
 def test_smtp_urls(url: str, expected: tuple[Any, ...]) -> None:

@@ -89,3 +89,14 @@ def test_server_that_wants_a_login_that_is_not_configured(certificate: Path) -> 
 def test_login_where_the_server_offers_none(mail: MailServer) -> None:
     mail.fail("EHLO", "250 bare.example.com")
     assert failure_of(smtp(mail, user=USER), message_for()).code is Code.AUTH_FAILED
+
+
+@pytest.mark.parametrize("reply", ["535 5.7.8 no", "534 5.7.9 another way", "538 5.7.11 encrypt"])
+def test_server_that_hangs_up_after_refusing_a_login_has_refused_it(
+    reply: str, certificate: Path
+) -> None:
+    with MailServer(starttls=server_tls(certificate), login=True) as mail:
+        mail.refuse_and_close("AUTH", reply)
+        failure = failure_of(smtp(mail, user=USER), message_for())
+        assert failure.code is Code.AUTH_FAILED
+        assert failure.detail.startswith(f"SMTP {reply[:3]}")

@@ -130,6 +130,7 @@ def test_killed_run_is_finished_by_the_next_and_nothing_is_lost(
             stderr=subprocess.DEVNULL,
         ) as process:
             wait_until(lambda: hanging and statuses(conn).get("sent", 0) >= 10)
+            wait_until(lambda: query(conn, f"SELECT 1 FROM {RUNS}"))  # it records beside sending
             process.send_signal(signal.SIGKILL)
         provider.rule = lambda request: None
         in_doubt = statuses(conn).get("sending", 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from alerts.channels.transport import http
+from alerts.channels.transport.clock import CallClock
 from alerts.channels.transport.sockets import connect
 from alerts.failures import FailureCode as Code
 from tests.support.adapters import (
@@ -131,7 +132,7 @@ def test_slow_address_leaves_time_for_the_next(monkeypatch: pytest.MonkeyPatch) 
         # Two addresses for one name cannot be had without a name server.
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
         with lasting(LIMIT / 2, LIMIT):
-            connection = connect("name.example", 1, time.monotonic() + LIMIT)
+            connection = connect("name.example", 1, CallClock(LIMIT, LIMIT))
         assert connection.getpeername() == good.getsockname()
         connection.close()
     for end in (listener, *fillers):
@@ -254,6 +255,8 @@ FAULTS = [
     Fault(status=400, body=b'{"code": "reader@example.net", "name": "+31612345678 no"}'),
     Fault("close"),
     Fault("hang"),
+    Fault("raw", body=b"HTTP/1.1 500 X\r\nno header at all\r\nContent-Length: 0\r\n\r\n"),
+    Fault("raw", body=b"HTTP/1.1 500 X\r\n: \r\n\x00\r\nContent-Length: 2\r\n\r\n{}"),
 ]
 
 
@@ -263,7 +266,7 @@ def test_no_secret_and_no_address_is_in_errors_or_logs(
     name: str, fault: Fault, provider: HttpProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    for logger in ("urllib3", "urllib3.connectionpool", "urllib3.util.retry"):
+    for logger in ("urllib3", "urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
         caplog.set_level(logging.DEBUG, logger)
     channel = HTTP_ADAPTERS[name](provider.url, timeout=LIMIT)
     channel.send(message_for(name, "first"))

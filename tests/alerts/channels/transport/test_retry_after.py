@@ -6,6 +6,7 @@ from email.utils import formatdate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from urllib3 import HTTPHeaderDict
 
 from alerts.channels.transport.retry_after import LONGEST_WAIT_SECONDS, seconds, wait_asked_for
 
@@ -40,7 +41,72 @@ def test_date_is_the_time_until_then() -> None:
 
 
 def test_moment_in_unix_time_is_the_time_until_then() -> None:
-    assert seconds(time.time() + 90) == pytest.approx(90, abs=3)
+    headers = {"ratelimit-reset": str(time.time() + 90)}
+    assert wait_asked_for(headers) == pytest.approx(90, abs=3)
+
+
+FORMS = {
+    "imf-fixdate": "%a, %d %b %Y %H:%M:%S GMT",
+    "rfc850": "%A, %d-%b-%y %H:%M:%S GMT",
+    "asctime": "%a %b %e %H:%M:%S %Y",
+}
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata"])
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_a_date_is_in_utc_whatever_the_machines_zone(
+    form: str, zone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        date = time.strftime(FORMS[form], time.gmtime(time.time() + 600))
+        assert wait_asked_for({"retry-after": date}) == pytest.approx(600, abs=3)
+        longest = wait_asked_for({"retry-after": f"30, {date}, 5"})
+        assert longest == pytest.approx(600, abs=3)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_dates_of_the_standard_are_read() -> None:
+    for date in (
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sunday, 06-Nov-94 08:49:37 GMT",
+        "Sun Nov  6 08:49:37 1994",
+    ):
+        assert wait_asked_for({"retry-after": date}) is None  # past
+    assert wait_asked_for({"retry-after": "Thursday, 31-Dec-67 23:59:59 GMT"}) == (
+        LONGEST_WAIT_SECONDS
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("7, 30", 30.0),
+        ("30,7", 30.0),
+        ("0, 2.5, soon", 2.5),
+        ("soon, 4", 4.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT, 9", 9.0),
+        (",, 3 ,", 3.0),
+        ("1000000000", LONGEST_WAIT_SECONDS),
+        ("86399.5", 86_399.5),
+        ("0.001", 0.001),
+    ],
+)
+def test_of_several_values_the_longest_counts(value: str, wait: float) -> None:
+    assert wait_asked_for({"retry-after": value}) == wait
+
+
+def test_repeated_header_asks_for_the_longest() -> None:
+    headers = HTTPHeaderDict([("Retry-After", "5"), ("Retry-After", "50"), ("retry-after", "7")])
+    assert wait_asked_for(headers) == 50.0
+
+
+@given(st.floats(min_value=0.001, max_value=1e12))
+def test_no_wait_is_shorter_than_asked_for_up_to_a_day(asked: float) -> None:
+    assert wait_asked_for({"retry-after": repr(asked)}) == min(asked, LONGEST_WAIT_SECONDS)
 
 
 def test_retry_after_goes_before_other_headers() -> None:

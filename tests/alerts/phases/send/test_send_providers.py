@@ -8,52 +8,17 @@ from collections.abc import Iterator
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts.engine import RunReport, RunRequest, run_engine
 from tests.support.mailserver import MailServer
-from tests.support.providers import (
-    BOT_TOKEN,
-    BREVO_KEY,
-    RESEND_KEY,
-    TWILIO_NUMBER,
-    TWILIO_SID,
-    TWILIO_TOKEN,
-    Fault,
-    HttpProvider,
-    refusal,
-)
+from tests.support.provider_runs import CHANNEL_OF, environ, mail_environ, send
+from tests.support.providers import Fault, HttpProvider, own_error, refusal
 from tests.support.queue_world import add_digest, delivery, queue_instants, statuses
-from tests.support.world import NOW, add_alert, add_user, counts_of, query, settings_for
-
-SENDER = {"EMAIL_FROM": "Alerts <alerts@example.com>"}
+from tests.support.world import add_alert, add_user, counts_of, query
 
 
 @pytest.fixture
 def provider() -> Iterator[HttpProvider]:
     with HttpProvider() as found:
         yield found
-
-
-def environ(provider: HttpProvider) -> dict[str, dict[str, str]]:
-    """What configures each provider for the server of the test."""
-    return {
-        "brevo": {**SENDER, "BREVO_API_KEY": BREVO_KEY, "BREVO_API_BASE": provider.url},
-        "resend": {**SENDER, "RESEND_API_KEY": RESEND_KEY, "RESEND_API_BASE": provider.url},
-        "telegram": {"TELEGRAM_BOT_TOKEN": BOT_TOKEN, "TELEGRAM_API_BASE": provider.url},
-        "twilio": {
-            "TWILIO_ACCOUNT_SID": TWILIO_SID,
-            "TWILIO_AUTH_TOKEN": TWILIO_TOKEN,
-            "TWILIO_PHONE_NUMBER": TWILIO_NUMBER,
-            "TWILIO_API_BASE": provider.url,
-        },
-    }
-
-
-CHANNEL_OF = {"brevo": "email", "resend": "email", "telegram": "telegram", "twilio": "sms"}
-
-
-def send(database_url: str, settings: dict[str, str]) -> RunReport:
-    request = RunRequest(phase="c", now=NOW)
-    return run_engine(settings_for(database_url, **settings), request)
 
 
 @pytest.mark.parametrize("name", CHANNEL_OF)
@@ -75,8 +40,7 @@ def test_mails_and_digests_go_through_a_mail_server(conn: Connection, database_u
     queue_instants(conn, 10)
     digest = add_digest(conn, add_user(conn), [add_alert(conn)])
     with MailServer() as server:
-        settings = {**SENDER, "SMTP_URL": f"smtp://127.0.0.1:{server.port}"}
-        counts = counts_of(send(database_url, settings), "c")
+        counts = counts_of(send(database_url, mail_environ(server)), "c")
     assert (counts["deliveries"]["sent"], counts["digests"]["sent"]) == (10, 1)
     assert len(server.mails) == 11
     assert delivery(conn, digest, "user_alert_digests")["provider_message_id"]
@@ -87,7 +51,7 @@ def test_wrong_key_holds_the_channel(
     conn: Connection, database_url: str, provider: HttpProvider, name: str
 ) -> None:
     queue_instants(conn, 5, CHANNEL_OF[name])
-    provider.rule = lambda request: refusal(401, {"message": "no", "code": "unauthorized"})
+    provider.rule = lambda request: refusal(401, own_error(name, 401, "unauthorized"))
     report = send(database_url, environ(provider)[name])
     assert report.record.status == "failed"
     assert report.record.counts["c"]["channels_held"] == {CHANNEL_OF[name]: "auth_failed"}

@@ -66,7 +66,11 @@ def test_call_that_never_returns_is_given_up_while_others_go_on(
         return None
 
     channel = RememberingChannel(answer)
-    environ = {"ALERTS_PROVIDER_TIMEOUT_SECONDS": "1", "ALERTS_SEND_WORKERS": "2"}
+    environ = {
+        "ALERTS_PROVIDER_TIMEOUT_SECONDS": "1",
+        "ALERTS_PROVIDER_ANSWER_SECONDS": "1",
+        "ALERTS_SEND_WORKERS": "2",
+    }
     started = time.monotonic()
     report = run(database_url, "c", channels=all_channels(email=channel), environ=environ)
     assert 3.0 <= time.monotonic() - started < 10
