@@ -41,6 +41,10 @@ SCHEMA = {
     "alerts_engine_run_items": "run_id phase started_at finished_at duration_ms status counts"
     " error_summary",
     "alerts_admin_actions": "id created_at action token_key_id parameters result",
+    "alerts_channel_state": "channel closed_until code failures closed_since last_success_at"
+    " last_failure_at settings_hash switched_off",
+    "alerts_keys": "purpose key created_at",
+    "alerts_refused_addresses": "user_id channel address_hash refusals last_at",
     "schema_migrations": "version name checksum applied_at",
 }
 ENGINE_TABLES = ("user_alert_deliveries", "user_alert_digests")
