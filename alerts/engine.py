@@ -21,7 +21,7 @@ from alerts.channels.counting import CountingChannel
 from alerts.channels.provider import CallOptions
 from alerts.clock import Clock
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
-from alerts.failures import PhaseFailed
+from alerts.failures import FailureCode, PhaseFailed
 from alerts.locks import LockLost, PhaseLocks
 from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
@@ -148,6 +148,9 @@ class _Run:
         )
 
     def _choose_channels(self) -> Mapping[str, Channel]:
+        for problem in self.settings.channels.problems:
+            fields = {"channel": problem.channel, "code": FailureCode.MISCONFIGURED.value}
+            self.log.error("channel not used: %s", problem.message, extra=fields)
         if self.request.dry_run:
             return {name: CountingChannel() for name in self.settings.channels.providers}
         if self.hooks.channels is not None:

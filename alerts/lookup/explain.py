@@ -76,6 +76,7 @@ def explain(
             "after_user_id": user_id - 1,
             "range_size": 1,
             "allowlist": [user_id],
+            "channels_off": sorted(settings.channels.off),
             "now": at,
             "day_start": day_window(at, settings.timezone)[0],
         },
@@ -161,9 +162,11 @@ def _why_not(decision: str, row: db.Row, event: db.Row) -> str:
     if row["wanted"]:
         unwanted = switched
     return {
+        "channel_off": f"not created: {channel} is switched off (ALERTS_CHANNELS_OFF)",
         "plan_type": f"not created: the plan {plan} does not include {event['alert_type']}",
         "prefs": f"not created: {unwanted}",
-        "missing_destination": "not created: the user has no (verified) address for the channel",
+        "missing_destination": "not created: the user has no (verified) address for the channel, "
+        "or one that was refused too often",
         "channel_not_in_plan": f"not created: the plan {plan} does not include {channel}",
         "quota": f"not created: {row['quota_used']} of {row['quota_limit']} {channel} alerts of "
         "the day were used",

@@ -38,6 +38,7 @@ COUNTS = (
     Count("instant_created", "of them instant"),
     Count("digest_created", "of them for a digest"),
     Count("overflow_to_digest", "over the daily quota, moved to a digest"),
+    Count("deliveries_skipped_channel_off", "channel switched off"),
     Count("deliveries_skipped_plan_type", "not in the user's plan"),
     Count("deliveries_skipped_prefs", "not what the user asked for"),
     Count("deliveries_skipped_missing_destination", "user without an address there"),
