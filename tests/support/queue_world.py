@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.channels.base import Message
-from tests.support.world import NOW, add_alert, add_delivery, query, value
+from tests.support.world import NOW, add_alert, add_delivery, lease, query, value
 
 
 def add_digest(
@@ -25,6 +25,9 @@ def add_digest(
     **columns: Any,
 ) -> int:
     """A daily digest whose items are deliveries of the events. Gives the id."""
+    claimed = {
+        name: columns.pop(name) for name in ("claimed_by", "claimed_until") if name in columns
+    }
     row = {
         "user_id": user_id,
         "channel": channel,
@@ -32,13 +35,15 @@ def add_digest(
         "window_start": window_end - timedelta(days=1),
         "window_end": window_end,
         "digest_key": f"{user_id}:{channel}:daily:{window_end.isoformat()}",
-        "status": status,
+        "status": "queued" if status == "sending" else status,
         "created_at": window_end,
         **columns,
     }
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
     text = f"INSERT INTO user_alert_digests ({names}) VALUES ({marks}) RETURNING id"
     digest_id: int = value(conn, text, *row.values())
+    if status == "sending":
+        lease(conn, [digest_id], source="digests", **claimed)
     for event_id in event_ids:
         item = add_delivery(
             conn,
@@ -87,14 +92,34 @@ def row_of(message: Message) -> int:
 
 
 def delivery(conn: Connection, row_id: int, table: str = "user_alert_deliveries") -> dict[str, Any]:
-    """A row of the send queue as it stands."""
-    return query(conn, f"SELECT * FROM {table} WHERE id = %s", row_id)[0]
+    """A row of the send queue as it stands, and the lease that holds it."""
+    (row,) = query(
+        conn,
+        f"SELECT q.*, l.run_id AS claimed_by, l.until AS claimed_until FROM {table} AS q"
+        f" LEFT JOIN alerts_leased AS l ON l.source = %s AND l.id = q.id WHERE q.id = %s",
+        SOURCES[table], row_id,
+    )  # fmt: skip
+    if row["status"] == "queued" and row["claimed_by"] is not None:
+        row["status"] = "sending"
+    return row
 
 
 def statuses(conn: Connection, table: str = "user_alert_deliveries") -> dict[str, int]:
-    """How many rows there are by status."""
-    found = query(conn, f"SELECT status, count(*) AS n FROM {table} GROUP BY status")
+    """How many rows there are by status, told as answers tell it: held by a lease is sending.
+
+    Each queued row to send is in the queue or in one lease.
+    """
+    found = query(
+        conn,
+        f"SELECT CASE WHEN status = 'queued' AND held THEN 'sending' ELSE status END AS status,"
+        f" count(*) AS n FROM (SELECT *, EXISTS (SELECT FROM alerts_leased AS l WHERE l.source = %s"
+        f" AND l.id = q.id) AS held FROM {table} AS q) AS q GROUP BY 1",
+        SOURCES[table],
+    )
     return {row["status"]: row["n"] for row in found}
+
+
+SOURCES = {"user_alert_deliveries": "deliveries", "user_alert_digests": "digests"}
 
 
 def slow(seconds: float) -> Callable[[Message], str | None]:
