@@ -124,3 +124,45 @@ SOURCES = {"user_alert_deliveries": "deliveries", "user_alert_digests": "digests
 
 def slow(seconds: float) -> Callable[[Message], str | None]:
     return lambda message: time.sleep(seconds)
+
+
+Place = tuple[str, int]
+
+
+def places(conn: Connection) -> tuple[dict[Place, Any], list[Place]]:
+    """What stands in the send queue, with channel, due time and user; and what leases hold."""
+    queue = query(conn, "SELECT source, id, channel, due_at, user_id FROM alerts_send_queue")
+    held = query(conn, "SELECT source, id FROM alerts_leased ORDER BY source, id")
+    return (
+        {(r["source"], r["id"]): (r["channel"], r["due_at"], r["user_id"]) for r in queue},
+        [(row["source"], row["id"]) for row in held],
+    )
+
+
+def to_send(conn: Connection) -> dict[Place, Any]:
+    """What is to be sent by the rows alone, as :func:`places` tells it."""
+    found: dict[Place, Any] = {}
+    for row in query(conn, "SELECT * FROM user_alert_deliveries WHERE status = 'queued'"):
+        if row["delivery_kind"] == "instant":
+            due = max(filter(None, (row["created_at"], row["next_retry_at"])))
+            found["deliveries", row["id"]] = (row["channel"], due, row["user_id"])
+    for row in query(conn, "SELECT * FROM user_alert_digests WHERE status = 'queued'"):
+        due = max(filter(None, (row["window_end"], row["next_retry_at"])))
+        found["digests", row["id"]] = (row["channel"], due, row["user_id"])
+    return found
+
+
+def assert_each_in_its_place(conn: Connection) -> None:
+    """Every row to be sent is in the queue as it is, or held by one lease; nothing else is in the
+    queue; and exactly the queued digest deliveries wait."""
+    queue, held = places(conn)
+    assert len(held) == len(set(held))
+    assert queue == {place: row for place, row in to_send(conn).items() if place not in held}
+    waiting = query(conn, "SELECT user_id, delivery_id FROM alerts_digest_waiting")
+    wanted = query(
+        conn,
+        "SELECT user_id, id AS delivery_id FROM user_alert_deliveries"
+        " WHERE status = 'queued' AND delivery_kind = 'digest'",
+    )
+    assert sorted(map(str, waiting)) == sorted(map(str, wanted))
+    assert value(conn, "SELECT count(*) FROM alerts_queue_differences()") == 0

@@ -8,8 +8,9 @@ from datetime import timedelta
 
 from alerts.failures import DeliveryError, FailureCode
 from alerts.phases.context import Counts, PhaseContext
-from alerts.phases.send import claims
-from alerts.phases.send.claims import QUEUE_OF, QUEUES, Claim, Outcome, Queue
+from alerts.phases.send import claims, leases
+from alerts.phases.send.claims import QUEUE_OF, QUEUES, Claim, Queue
+from alerts.phases.send.leases import Outcome
 from alerts.phases.send.retry import RetryPolicy, after_failure
 from alerts.phases.send.statements import Session
 
@@ -126,7 +127,7 @@ class Ledger:
     def _write(self, queue: Queue, outcomes: list[Outcome]) -> set[int]:
         context = self._context
         now = context.clock.now()
-        moved = claims.record(self.session, queue, context.run_id, now, outcomes)
+        moved = leases.record(self.session, queue, context.run_id, now, outcomes)
         refused = len(outcomes) - len(moved)
         if refused:
             self.claims_lost += refused

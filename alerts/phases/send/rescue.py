@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from alerts.failures import DeliveryError, FailureCode
 from alerts.phases.context import PhaseContext
-from alerts.phases.send import claims
+from alerts.phases.send import leases
 from alerts.phases.send.claims import Queue
 from alerts.phases.send.ledger import Ledger
 
@@ -23,7 +23,7 @@ def rescue_lost(context: PhaseContext, ledger: Ledger) -> None:
     """
     while context.stop.reason() is None:
         context.ensure_lock()
-        lapsed = claims.adopt_lapsed(context.conn, context.run_id)
+        lapsed = leases.adopt_lapsed(context.conn, context.run_id)
         if lapsed is None:
             return
         _rescue(context, ledger, *lapsed)
@@ -34,9 +34,9 @@ def _rescue(context: PhaseContext, ledger: Ledger, queue: Queue, lease: int) -> 
     conn, run_id = context.conn, context.run_id
     error = DeliveryError(FailureCode.SENDER_LOST, "its run ended before the outcome was known")
     while context.stop.reason() is None:
-        lost = claims.lost_rows(conn, queue, run_id, lease, ROWS_PER_STATEMENT)
+        lost = leases.lost_rows(conn, queue, run_id, lease, ROWS_PER_STATEMENT)
         if not lost:
-            if claims.let_go(conn, queue, run_id, lease):
+            if leases.let_go(conn, queue, run_id, lease):
                 return
             continue
         context.ensure_lock()

@@ -14,11 +14,11 @@ from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFaile
 from alerts.locks import LockLost
 from alerts.messages import Style
 from alerts.phases.context import Counts, PhaseContext
-from alerts.phases.send import claims
+from alerts.phases.send import leases
 from alerts.phases.send.claimer import Claimer, Found
-from alerts.phases.send.claims import Outcome
 from alerts.phases.send.content import Contents
 from alerts.phases.send.dispatch import Dispatcher, Result
+from alerts.phases.send.leases import Outcome
 from alerts.phases.send.ledger import Ledger, released
 from alerts.phases.send.pacing import Pace
 from alerts.phases.send.rescue import rescue_lost
@@ -166,7 +166,7 @@ class _Sender:
 
     def _renew(self) -> None:
         if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
-            claims.renew(self.session.conn, self.context.run_id)
+            leases.renew(self.session.conn, self.context.run_id)
             self.renewed_at = time.monotonic()
 
     def _pauses(self) -> dict[str, float]:

@@ -84,12 +84,13 @@ def test_the_dry_run_says_what_the_real_call_mends_and_changes_nothing(
 def test_it_is_audited_also_when_nothing_was_wrong(conn: Connection) -> None:
     answer = rebuilt(conn)
     assert answer == {
-        "dry_run": False, "counts_mended": 0, "counts_stale_since": None,
+        "dry_run": False, "counts_mended": 0, "counts_stale_since": None, "queue_mended": 0,
         "action_id": answer["action_id"],
     }  # fmt: skip
     (action,) = audit.list_actions(conn, action="rebuild")["actions"]
     assert (action["id"], action["token_key_id"]) == (answer["action_id"], "cli")
-    assert action["result"] == {"counts_mended": 0, "counts_stale_since": None}
+    told = {"counts_mended": 0, "counts_stale_since": None, "queue_mended": 0}
+    assert action["result"] == told
 
 
 def test_without_its_audit_row_nothing_is_rebuilt(uncounted: Connection) -> None:
