@@ -80,6 +80,9 @@ class _Sender:
         finally:
             self.dispatcher.close()
             self.claimer.close()
+            if self.session.conn is not self.context.conn:
+                with suppress(psycopg2.Error):
+                    self.session.conn.close()
         counts = self.ledger.counts()
         counts["stopped_early"] = stopped
         counts["channels_held"] = dict(self.held)
@@ -109,11 +112,13 @@ class _Sender:
             stopped = "lock_lost"
         except Exception:
             # Messages are under way: what becomes of them is kept, or they would be sent again.
-            with suppress(Exception):
-                self._replace_connection()
-                self._wind_down()
+            try:
+                self._wind_down_somehow()
+            except Exception as error:
+                fields = {"error": type(error).__name__}
+                self.context.log.warning("not all outcomes could be recorded", extra=fields)
             raise
-        self._wind_down()
+        self._wind_down_somehow()
         return stopped
 
     def _send_until_done(self) -> str | None:
@@ -151,17 +156,21 @@ class _Sender:
                 return  # a claim that waits for a lock: if it gets it, it lapses
             self._renew()
 
-    def _replace_connection(self) -> None:
-        """Where the connection has ended, a new one: what was sent can still be recorded, under
-        the leases that the run has. A server that restarts gets some time for it."""
+    def _wind_down_somehow(self) -> None:
+        """Wind down, on a new connection where this one has ended: what was sent can still be
+        recorded under the leases that the run has. A server that restarts gets some time."""
         context = self.context
         ends = time.monotonic() + RECONNECT_SECONDS
-        while self.session.conn.closed and context.open_connection is not None:
+        while True:
             try:
-                self.session = Session(context.open_connection("alerts-engine"))
-                self.ledger.session = self.session
+                if self.session.conn.closed and context.open_connection is not None:
+                    self.session = Session(context.open_connection("alerts-engine"))
+                    self.ledger.session = self.session
+                return self._wind_down()
             except psycopg2.Error:
-                if time.monotonic() > ends or context.stop.signalled.wait(POLL_SECONDS):
+                if not self.session.conn.closed or time.monotonic() > ends:
+                    raise
+                if context.stop.signalled.wait(POLL_SECONDS):
                     raise
 
     def _renew(self) -> None:
