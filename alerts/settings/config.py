@@ -181,8 +181,8 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _channels_off(env: EnvReader) -> frozenset[str]:
-    nothing: tuple[str, ...] = ()
-    return frozenset(env.value("ALERTS_CHANNELS_OFF", nothing, comma_list(SEND_CHANNELS)))
+    off = env.value("ALERTS_CHANNELS_OFF", None, comma_list(SEND_CHANNELS))
+    return frozenset(off or ())
 
 
 def _tokens(env: EnvReader) -> tuple[Secret, ...]:
