@@ -64,6 +64,7 @@ COUNTS = (
     Count("skipped_channel_disabled", "skipped, switched off by the user", summary=True),
     Count("claims_lost", "outcomes that came too late"),
     Count("channels_held", "channel held"),
+    Count("channels_closed", "channel closed"),
     Count("channels", "channel"),
     Count("configured", "configured"),
     Count("held", "held"),

@@ -171,3 +171,12 @@ def assert_each_in_its_place(conn: Connection) -> None:
     )
     assert sorted(map(str, waiting)) == sorted(map(str, wanted))
     assert value(conn, "SELECT count(*) FROM alerts_queue_differences()") == 0
+
+
+def let_time_pass(conn: Connection) -> None:
+    """Closed channels may be probed now."""
+    db.execute(
+        conn,
+        "UPDATE alerts_channel_state SET closed_until = clock_timestamp()"
+        " WHERE closed_until IS NOT NULL",
+    )

@@ -78,11 +78,13 @@ def wait_seconds(failures: int, retry_after: float | None = None) -> float:
 def closes(error: DeliveryError, *, probing: bool) -> bool:
     """Whether a failure concerns the channel.
 
-    A probe leaves it closed unless its answer was about the message: what may have been taken
-    (no answer came) does not open it either.
+    So does a wish to wait. A probe leaves it closed unless its answer was about the message: what
+    may have been taken (no answer came) does not open it either.
     """
     if error.failure_class is FailureClass.OPERATOR or error.concerns_channel:
         return True
+    if error.retry_after and error.failure_class is FailureClass.TRANSIENT:
+        return not error.concerns_recipient
     return probing and not opens(error)
 
 

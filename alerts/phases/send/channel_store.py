@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from alerts import db
 from alerts.failures import FailureCode
 from alerts.phases.send.channel_state import PROBE_SECONDS, ChannelState
+from alerts.phases.send.claims import QUEUES
 
 # The states, the clock that they go by, and the key of the settings' hashes.
 _READ = """
@@ -47,12 +48,19 @@ RETURNING s.*, clock_timestamp() AS read_at
 """
 
 # One of several senders moves the end ahead, and it alone may send a message. Killed before it
-# says what came of that, it delays the next probe no longer.
+# says what came of that, it delays the next probe no longer. Only where something is due.
 _CLAIM_PROBE = """
 UPDATE alerts_channel_state AS s
 SET closed_until = clock_timestamp() + %(seconds)s * interval '1 second'
 WHERE s.channel = %(channel)s AND s.closed_since IS NOT NULL
   AND s.closed_until <= clock_timestamp()
+  AND EXISTS (
+      SELECT
+      FROM alerts_send_queue AS q
+      WHERE q.source = ANY (%(sources)s) AND q.channel = s.channel AND q.due_at <= %(now)s
+        AND (%(allowlist)s::bigint[] IS NULL OR q.user_id = ANY (%(allowlist)s::bigint[]))
+  )
+  AND NOT EXISTS (SELECT FROM alerts_pauses AS p WHERE p.channel IN ('all', s.channel))
 RETURNING s.*, clock_timestamp() AS read_at
 """
 
@@ -122,13 +130,18 @@ def close(
     code: FailureCode,
     seconds: float,
     settings_hash: str,
+    *,
+    late: bool = False,
 ) -> tuple[ChannelState, datetime]:
-    """Close a channel that was last known as ``state``; how it stands now, and the time of it."""
+    """Close a channel that was last known as ``state``; how it stands now, and the time of it.
+
+    ``late``: it is closed already and this is no closing of its own; at most it gets longer.
+    """
     values = {
         "channel": state.channel,
         "code": code.value,
         "seconds": seconds,
-        "known": state.failures,
+        "known": -1 if late else state.failures,
         "last_success_at": state.last_success_at,
         "settings_hash": settings_hash,
     }
@@ -136,9 +149,21 @@ def close(
     return _state(row), row["read_at"]
 
 
-def claim_probe(conn: db.Connection, channel: str) -> ChannelState | None:
-    """The state where this sender is the one that may send a message; else None."""
-    row = db.fetch_one(conn, _CLAIM_PROBE, {"channel": channel, "seconds": PROBE_SECONDS})
+def claim_probe(
+    conn: db.Connection, channel: str, now: datetime, allowlist: Sequence[int] | None
+) -> ChannelState | None:
+    """The state where this sender is the one that may send a message; else None.
+
+    ``now`` is business time, by which messages are due.
+    """
+    values = {
+        "channel": channel,
+        "seconds": PROBE_SECONDS,
+        "sources": [queue.name for queue in QUEUES],
+        "now": now,
+        "allowlist": None if allowlist is None else list(allowlist),
+    }
+    row = db.fetch_one(conn, _CLAIM_PROBE, values)
     return None if row is None else _state(row)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,12 +18,27 @@ from alerts.phases.send.content import Contents
 from alerts.phases.send.statements import Session
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """At most ``rooms[channel]`` rows a channel and ``limit`` in all, from one queue after the
+    other.
+
+    ``unconfigured``: channels whose rows are skipped; ``exempt``: claimed although they are
+    closed.
+    """
+
+    rooms: Mapping[str, int]
+    limit: int
+    unconfigured: Sequence[str] = ()
+    exempt: Sequence[str] = ()
+    queues: Sequence[Queue] = QUEUES
+
+
 @dataclass
 class Found:
-    """What a claim for ``rooms`` brought."""
+    """What a claim brought."""
 
-    rooms: dict[str, int]
-    limit: int
+    wanted: Wanted
     by_queue: list[tuple[Queue, Claimed]] = field(default_factory=list)
     to_send: list[Claim] = field(default_factory=list)
     by_channel: Counter[str] = field(default_factory=Counter)  # all rows moved
@@ -33,12 +48,9 @@ class Found:
 class Claimer:
     """Claims rows and reads what they say. One claim at a time."""
 
-    def __init__(
-        self, context: PhaseContext, contents: Contents, unconfigured: Sequence[str]
-    ) -> None:
+    def __init__(self, context: PhaseContext, contents: Contents) -> None:
         self._context = context
         self._contents = contents
-        self._unconfigured = unconfigured
         self._beside: Session | None = None
         self._under_way: Future[Found] | None = None
         self.can_work_beside = context.open_connection is not None
@@ -53,12 +65,11 @@ class Claimer:
         """The claim that has begun can be taken."""
         return self._under_way is not None and self._under_way.done()
 
-    def claim(self, session: Session, rooms: dict[str, int], limit: int) -> Found:
-        """Claim at most ``rooms[channel]`` a channel and ``limit`` in all, deliveries before
-        digests. An error is told beside what was claimed by then."""
-        found = Found(rooms, limit)
+    def claim(self, session: Session, wanted: Wanted) -> Found:
+        """Claim what is wanted. An error is told beside what was claimed by then."""
+        found = Found(wanted)
         try:
-            for queue in QUEUES:
+            for queue in wanted.queues:
                 self._claim_from(session, queue, found)
             self._contents.load(session.conn, found.to_send)
         except Exception as error:
@@ -66,13 +77,13 @@ class Claimer:
         return found
 
     def _claim_from(self, session: Session, queue: Queue, found: Found) -> None:
-        context = self._context
+        context, wanted = self._context, found.wanted
         left = {
             name: room - found.by_channel[name]
-            for name, room in found.rooms.items()
+            for name, room in wanted.rooms.items()
             if room > found.by_channel[name]
         }
-        limit = found.limit - found.by_channel.total()
+        limit = wanted.limit - found.by_channel.total()
         if not left or limit <= 0:
             return
         claimed = claims.claim_due(
@@ -82,7 +93,8 @@ class Claimer:
             now=context.clock.now(),
             rooms=left,
             limit=limit,
-            unconfigured=self._unconfigured,
+            unconfigured=wanted.unconfigured,
+            exempt=wanted.exempt,
             max_age_hours=context.settings.delivery_max_age_hours,
             allowlist=context.settings.allowlist,
         )
@@ -92,16 +104,15 @@ class Claimer:
 
     # -- beside the phase's thread ---------------------------------------------------------
 
-    def begin(self, rooms: dict[str, int], limit: int, when_done: Callable[[], None]) -> None:
+    def begin(self, wanted: Wanted, when_done: Callable[[], None]) -> None:
         """Begin a claim in a thread of its own; its connection is opened when first needed."""
         self._under_way = future = Future[Found]()
         future.add_done_callback(lambda _: when_done())
 
         def work() -> None:
             session = self._session_beside()
-            future.set_result(
-                Found({}, 0) if session is None else self.claim(session, rooms, limit)
-            )
+            nothing = Found(Wanted({}, 0))
+            future.set_result(nothing if session is None else self.claim(session, wanted))
 
         threading.Thread(target=work, name="alerts-claims", daemon=True).start()
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from psycopg2 import sql
 
-from alerts.phases.channel_sql import destination
+from alerts.phases.channel_sql import REFUSALS_OF_AN_ADDRESS, destination
 from alerts.phases.send.statements import Session, Statement, numbered
 
 CLAIM_SECONDS = 120
@@ -109,6 +109,12 @@ WITH lane AS (
     FROM unnest({channels}, {rooms}) AS l (channel, room)
     -- Asked with every claim: a pause ends a run that is under way as well.
     WHERE NOT EXISTS (SELECT FROM alerts_pauses AS p WHERE p.channel IN ('all', l.channel))
+      -- And any other sender's closing. Of what is closed only who probes it claims.
+      AND (l.channel = ANY ({exempt}) OR NOT EXISTS (
+          SELECT
+          FROM alerts_channel_state AS s
+          WHERE s.channel = l.channel AND s.closed_since IS NOT NULL
+      ))
 ),
 due AS MATERIALIZED (
     SELECT picked.*
@@ -168,10 +174,21 @@ lease AS (
 SELECT
     q.skip_code, {source}, lease.id, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
     q.next_retry_at::timestamptz::text, extract(epoch FROM q.created_at::timestamptz)::text,
-    {event}, {destination}, {window}
+    {event},
+    CASE
+        WHEN refused.user_id IS NULL
+            OR refused.address_hash IS DISTINCT FROM alerts_address_hash(
+                q.user_id::bigint, q.channel::text, {destination}
+            )
+            THEN {destination}
+    END,
+    {window}
 FROM found AS q
 LEFT JOIN lease ON TRUE
 LEFT JOIN users AS u ON u.id = q.user_id
+LEFT JOIN alerts_refused_addresses AS refused  -- an address refused too often counts as none
+    ON refused.user_id = q.user_id AND refused.channel = q.channel
+    AND refused.refusals >= {refusals}
 WHERE q.skip_code IS NULL OR q.id IN (SELECT id FROM skipped)
 ORDER BY q.due_at, q.id
 """
@@ -188,7 +205,7 @@ def _claim_statement(queue: Queue) -> Statement:
     parameters = {
         "run_id": "text", "channels": "text[]", "rooms": "integer[]", "limit": "integer",
         "now": "timestamptz", "too_old": "timestamptz", "unconfigured": "text[]",
-        "allowlist": "bigint[]", "seconds": "interval",
+        "exempt": "text[]", "allowlist": "bigint[]", "seconds": "interval",
     }  # fmt: skip
     marks = numbered(parameters)
     text = sql.SQL(_CLAIM).format(
@@ -196,6 +213,7 @@ def _claim_statement(queue: Queue) -> Statement:
         **marks,
         left_out=sql.SQL(LEFT_OUT).format(too_old=marks["too_old"]),
         destination=destination("u", "q"),
+        refusals=sql.Literal(REFUSALS_OF_AN_ADDRESS),
     )
     return Statement(f"claim_{queue.name}", parameters, text)
 
@@ -221,10 +239,12 @@ def claim_due(
     unconfigured: Sequence[str],
     max_age_hours: int,
     allowlist: Sequence[int] | None,
+    exempt: Sequence[str] = (),
 ) -> Claimed:
     """Claim due rows: at most ``rooms[channel]`` a channel and ``limit`` in all.
 
-    Rows of :data:`LEFT_OUT` and rows of ``unconfigured`` channels end as ``skipped``.
+    Rows of :data:`LEFT_OUT` and rows of ``unconfigured`` channels end as ``skipped``. Of a
+    channel that is closed nothing is claimed, unless it is ``exempt``.
     """
     values = {
         "run_id": run_id,
@@ -234,6 +254,7 @@ def claim_due(
         "now": now,
         "too_old": too_old(queue, max_age_hours, now),
         "unconfigured": list(unconfigured),
+        "exempt": list(exempt),
         "allowlist": list(allowlist) if allowlist is not None else None,
         "seconds": f"{CLAIM_SECONDS} s",
     }

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from alerts.channels.base import Channel, Message, Moved
-from alerts.failures import DeliveryError, FailureClass, FailureCode
+from alerts.failures import DeliveryError, FailureCode
+from alerts.phases.send.channel_state import closes
 from alerts.phases.send.claims import Claim
 
 # Beyond the provider's own deadline: what a call may take when even that fails to end it (a
@@ -33,20 +34,19 @@ class Result(NamedTuple):
 
 @dataclass
 class Lane:
-    """One channel: its waiting jobs, its pace, and since when and why it stands still."""
+    """One channel: its waiting jobs, its pace, and whether none of them may start."""
 
     channel: Channel
     seconds_between: float = 0.0
     jobs: deque[Claim] = field(default_factory=deque)
     next_start: float = 0.0  # monotonic, from the rate limit
-    paused_until: float = 0.0  # monotonic, from a provider's retry_after
-    held: FailureCode | None = None
+    shut: bool = False
 
     def ready_at(self) -> float | None:
         """When the next job may start (monotonic seconds); None while there is none."""
-        if not self.jobs or self.held:
+        if not self.jobs or self.shut:
             return None
-        return max(self.next_start, self.paused_until)
+        return self.next_start
 
 
 class _Flight:
@@ -136,6 +136,22 @@ class Dispatcher:
             self._unrecorded -= results
             self._work.notify_all()
 
+    def open(self, channel: str) -> None:
+        """Let the channel's jobs start, unless a result that was not taken yet is against it."""
+        with self._lock:
+            lane = self.lanes[channel]
+            if not lane.shut:
+                return
+            lane.shut = any(
+                each.claim.channel == channel and _shuts(each.error) for each in self._results
+            )
+            self._work.notify_all()
+
+    def shut(self, channel: str) -> None:
+        """Let none of the channel's jobs start."""
+        with self._lock:
+            self.lanes[channel].shut = True
+
     def withdraw(self, channel: str) -> list[Claim]:
         """Take back the channel's jobs that have not started."""
         with self._lock:
@@ -193,11 +209,7 @@ class Dispatcher:
         # may start on it before the phase has looked at the result.
         if result.error is not None:
             lane = self.lanes[result.claim.channel]
-            if result.error.failure_class is FailureClass.OPERATOR:
-                lane.held = lane.held or result.error.code
-            elif result.error.retry_after:
-                pause = time.monotonic() + result.error.retry_after
-                lane.paused_until = max(lane.paused_until, pause)
+            lane.shut = lane.shut or _shuts(result.error)
         if len(self._results) == 1:  # whoever waits is told once
             self._news.notify()
 
@@ -248,6 +260,10 @@ class Dispatcher:
             if best is None or rank < best:
                 best, chosen = rank, lane
         return chosen, best[0] if best else 0.0
+
+
+def _shuts(error: DeliveryError | None) -> bool:
+    return error is not None and closes(error, probing=False)
 
 
 def _attempt(claim: Claim, render: Callable[[Claim], Message], channel: Channel) -> Result:

@@ -137,6 +137,17 @@ class Ledger:
             next_retry_at=retry_at,
         )
 
+    def behind(self, claim: Claim, code: FailureCode) -> Outcome:
+        """The row that closed its channel: no attempt, and it goes behind the others."""
+        keeps = claim.failure_code == FailureCode.OUTCOME_UNKNOWN
+        return Outcome(
+            claim,
+            "queued",
+            0,
+            failure_code=claim.failure_code if keeps else code.value,
+            next_retry_at=self._context.clock.now(),
+        )
+
     def move_destination(self, claim: Claim, new: str) -> None:
         """Remember a recipient's new address; failing to costs a call at the next message."""
         values = {

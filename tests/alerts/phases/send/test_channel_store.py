@@ -14,10 +14,12 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
+from alerts.channels.names import SEND_CHANNELS
 from alerts.failures import FailureCode
 from alerts.phases.send import channel_store as store
 from alerts.phases.send.channel_state import ChannelState
-from tests.support.world import add_user, query, value
+from tests.support.queue_world import queue_instants
+from tests.support.world import NOW, add_user, query, value
 
 C = FailureCode
 SENDERS = 4
@@ -35,6 +37,19 @@ def senders(database_url: str) -> Iterator[list[Connection]]:
 
 def stored(conn: Connection, channel: str = "email") -> ChannelState:
     return store.read(conn)[channel]
+
+
+def probe(
+    conn: Connection, channel: str = "email", allowlist: list[int] | None = None
+) -> ChannelState | None:
+    return store.claim_probe(conn, channel, NOW, allowlist)
+
+
+@pytest.fixture
+def due(conn: Connection) -> None:
+    """A message that could probe, on each channel."""
+    for channel in SEND_CHANNELS:
+        queue_instants(conn, 1, channel)
 
 
 def lasts(conn: Connection, channel: str = "email") -> float:
@@ -91,60 +106,90 @@ def test_a_late_failure_of_another_sender_shortens_no_wish_of_the_provider(
     assert state.seconds_left(at) == pytest.approx(kept, abs=2)
 
 
+def test_a_late_answer_counts_as_no_closing_of_its_own(conn: Connection) -> None:
+    closed, _ = store.close(conn, OPEN, C.NETWORK, 30.0, "h")
+    later, at = store.close(conn, closed, C.RATE_LIMITED, 600.0, "h", late=True)
+    assert (later.failures, later.code) == (1, C.RATE_LIMITED)
+    assert later.seconds_left(at) == pytest.approx(600, abs=2)
+    shorter, at = store.close(conn, later, C.AUTH_FAILED, 30.0, "h", late=True)
+    assert (shorter.failures, shorter.code) == (1, C.AUTH_FAILED)
+    assert shorter.seconds_left(at) == pytest.approx(600, abs=2)
+
+
+@pytest.mark.usefixtures("due")
 def test_nobody_probes_before_the_time_has_come(conn: Connection) -> None:
-    assert store.claim_probe(conn, "email") is None
+    assert probe(conn) is None
     store.close(conn, OPEN, C.NETWORK, 30.0, "h")
-    assert store.claim_probe(conn, "email") is None
+    assert probe(conn) is None
     assert stored(conn).seconds_left(store.read(conn).at) <= 30
 
 
+@pytest.mark.usefixtures("due")
 def test_of_several_senders_one_probes(senders: list[Connection]) -> None:
     store.close(senders[0], OPEN, C.NETWORK, 0.0, "h")
     for _ in range(5):
         let_time_come(senders[0])
         together = Barrier(SENDERS)
 
-        def probe(sender: Connection, together: Barrier = together) -> bool:
+        def won(sender: Connection, together: Barrier = together) -> bool:
             together.wait()
-            return store.claim_probe(sender, "email") is not None
+            return probe(sender) is not None
 
         with ThreadPoolExecutor(SENDERS) as pool:
-            assert sorted(pool.map(probe, senders)) == [False] * (SENDERS - 1) + [True]
+            assert sorted(pool.map(won, senders)) == [False] * (SENDERS - 1) + [True]
 
 
+@pytest.mark.usefixtures("due")
 def test_a_prober_that_is_killed_delays_by_two_minutes_at_most(
     database_url: str, conn: Connection
 ) -> None:
     store.close(conn, OPEN, C.NETWORK, 0.0, "h")
     with closing(db.open_session(database_url, application_name="killed")) as killed:
-        assert store.claim_probe(killed, "email") is not None
+        assert probe(killed) is not None
     left = stored(conn).seconds_left(store.read(conn).at)
     assert 100 < left <= 120
     assert stored(conn).failures == 1
 
 
+def test_nobody_probes_without_a_message_that_is_due(conn: Connection) -> None:
+    store.close(conn, OPEN, C.NETWORK, 0.0, "h")
+    queue_instants(conn, 1, "sms")
+    queue_instants(conn, 1, created_at=NOW + timedelta(seconds=1))
+    assert probe(conn) is None
+    assert stored(conn).seconds_left(store.read(conn).at) == 0  # and the time is not moved
+    queue_instants(conn, 1)
+    assert probe(conn, allowlist=[10**9]) is None
+    db.execute(conn, "INSERT INTO alerts_pauses VALUES ('email', 'as the test wants', now(), 'x')")
+    assert probe(conn) is None
+    db.execute(conn, "DELETE FROM alerts_pauses")
+    assert probe(conn) is not None
+
+
+@pytest.mark.usefixtures("due")
 def test_a_probe_that_fails_closes_for_its_own_time(conn: Connection) -> None:
     store.close(conn, OPEN, C.NETWORK, 0.0, "h")
-    probing = store.claim_probe(conn, "email")
+    probing = probe(conn)
     assert probing is not None
     store.close(conn, probing, C.NETWORK, 60.0, "h")
     assert stored(conn).failures == 2
     assert lasts(conn) == pytest.approx(60, abs=1)
 
 
+@pytest.mark.usefixtures("due")
 def test_a_late_failure_does_not_end_the_time_of_a_probe(senders: list[Connection]) -> None:
     store.close(senders[0], OPEN, C.NETWORK, 0.0, "h")
-    assert store.claim_probe(senders[0], "email") is not None
+    assert probe(senders[0]) is not None
     state, at = store.close(senders[1], OPEN, C.NETWORK, 30.0, "h")
     assert state.failures == 1
     assert state.seconds_left(at) > 100
 
 
+@pytest.mark.usefixtures("due")
 def test_a_probe_without_a_message_is_given_back(conn: Connection) -> None:
     store.close(conn, OPEN, C.NETWORK, 0.0, "h")
-    assert store.claim_probe(conn, "email") is not None
+    assert probe(conn) is not None
     store.give_probe_back(conn, "email")
-    assert store.claim_probe(conn, "email") is not None
+    assert probe(conn) is not None
 
 
 def test_opening_forgets_the_closings_in_a_row_and_keeps_the_times(conn: Connection) -> None:
@@ -167,12 +212,13 @@ def test_successes_never_go_back(conn: Connection) -> None:
     assert not stored(conn, "telegram").has_sent
 
 
+@pytest.mark.usefixtures("due")
 def test_misconfigured_has_no_end_and_nobody_probes(conn: Connection) -> None:
     store.note_misconfigured(conn, ["sms"])
     found = stored(conn, "sms")
     assert found.held
     assert (found.code, found.closed_until, found.failures) == (C.MISCONFIGURED, None, 0)
-    assert store.claim_probe(conn, "sms") is None
+    assert probe(conn, "sms") is None
     store.note_misconfigured(conn, ["sms"])
     assert stored(conn, "sms").closed_since == found.closed_since
     store.open_channels(conn, ["sms"])

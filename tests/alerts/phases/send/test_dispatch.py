@@ -154,23 +154,37 @@ def test_an_operator_failure_holds_its_channel_and_no_other(make: Callable[..., 
     assert refused == [0]
 
 
-def test_a_wish_to_wait_stops_the_channel_until_it_has_passed(
-    make: Callable[..., Harness],
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeliveryError(FailureCode.RATE_LIMITED, "429", retry_after=0.4),
+        DeliveryError(FailureCode.NETWORK, "refused"),
+        DeliveryError(FailureCode.PROVIDER_UNAVAILABLE, "421", concerns_channel=True),
+        DeliveryError(FailureCode.PROVIDER_UNAVAILABLE, "503", retry_after=9.0),
+    ],
+    ids=str,
+)
+def test_what_concerns_the_channel_stops_it_until_the_phase_opens_it(
+    make: Callable[..., Harness], error: DeliveryError
 ) -> None:
-    starts: list[float] = []
-
     def first_refused(message: Message) -> str | None:
-        starts.append(time.monotonic())
         if row_of(message) == 0:
-            raise DeliveryError(FailureCode.RATE_LIMITED, "429", retry_after=0.4)
+            raise error
         return None
 
     harness = make({"email": first_refused, "telegram": None}, workers=1)
-    harness.dispatcher.add([*jobs(range(3)), *jobs(range(3, 6), "telegram")])
+    dispatcher = harness.dispatcher
+    dispatcher.add(jobs(range(3)))
+    wait_until(lambda: dispatcher.lanes["email"].shut)
+    dispatcher.open("email")  # not before the result has been looked at
+    assert dispatcher.lanes["email"].shut
+    dispatcher.add(jobs(range(3, 6), "telegram"))
+    wait_until(lambda: len(harness.channels["telegram"].sent) == 3)
+    harness.take()
+    assert len(harness.channels["email"].sent) == 0
+    dispatcher.open("email")
     harness.finish()
-    assert len(starts) == 3
-    assert starts[1] - starts[0] >= 0.4
-    assert len(harness.channels["telegram"].sent) == 3
+    assert len(harness.channels["email"].sent) == 2
 
 
 def test_rate_limit_spaces_the_starts_of_its_channel_only(make: Callable[..., Harness]) -> None:
