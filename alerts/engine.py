@@ -21,7 +21,7 @@ from alerts.channels.counting import CountingChannel
 from alerts.channels.provider import CallOptions
 from alerts.clock import Clock
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
-from alerts.failures import PhaseFailed
+from alerts.failures import FailureCode, PhaseFailed
 from alerts.locks import LockLost, PhaseLocks
 from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
@@ -156,11 +156,11 @@ class _Run:
     def fail(self, summary: str) -> RunReport:
         return self._finish("failed", summary)
 
-    def _connect(self) -> db.WatchedConnection:
+    def _connect(self, name: str = "alerts-engine") -> db.WatchedConnection:
         started = time.monotonic()
         try:
             return self.open_session(
-                application_name="alerts-engine",
+                application_name=name,
                 statement_timeout_ms=ENGINE_STATEMENT_TIMEOUT_MS,
                 lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS,
                 wait_seconds=self.wake_seconds,
@@ -178,6 +178,9 @@ class _Run:
         return str(access) if access.hidden else None
 
     def _choose_channels(self) -> Mapping[str, Channel]:
+        for problem in self.settings.channels.problems:
+            fields = {"channel": problem.channel, "code": FailureCode.MISCONFIGURED.value}
+            self.log.error("channel not used: %s", problem.message, extra=fields)
         if self.request.dry_run:
             return {name: CountingChannel() for name in self.settings.channels.providers}
         if self.hooks.channels is not None:
@@ -277,6 +280,8 @@ class _Run:
             dry_run=self.request.dry_run,
             stop=self.hooks.stop,
             ensure_lock=self.locks.ensure_held,
+            # A dry run is one transaction: nothing else sees what it has done.
+            open_connection=None if self.request.dry_run else self._connect,
             channels=self.channels,
             paused=frozenset(each.channel for each in self.pauses),
             scrub=self.redactor.scrub,

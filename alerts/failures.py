@@ -31,6 +31,8 @@ class FailureCode(StrEnum):
     QUOTA_PROVIDER = "quota_provider"
     ACCOUNT_LIMITED = "account_limited"
     UNEXPECTED_ANSWER = "unexpected_answer"
+    REFUSALS_IN_A_ROW = "refusals_in_a_row"
+    MISCONFIGURED = "misconfigured"
     OUTCOME_UNKNOWN = "outcome_unknown"
     SENDER_LOST = "sender_lost"
     RECIPIENT_INVALID = "recipient_invalid"
@@ -55,6 +57,8 @@ CLASS_OF: dict[FailureCode, FailureClass] = {
     _C.QUOTA_PROVIDER: _K.OPERATOR,
     _C.ACCOUNT_LIMITED: _K.OPERATOR,
     _C.UNEXPECTED_ANSWER: _K.OPERATOR,
+    _C.REFUSALS_IN_A_ROW: _K.OPERATOR,
+    _C.MISCONFIGURED: _K.OPERATOR,
     _C.OUTCOME_UNKNOWN: _K.UNKNOWN,
     _C.SENDER_LOST: _K.UNKNOWN,
     _C.RECIPIENT_INVALID: _K.RECIPIENT,
@@ -90,6 +94,7 @@ class DeliveryError(Exception):
     handed_over: the whole message had left, and the answer does not say what became of it. The
         provider may have taken it, whatever else the code says of the channel.
     concerns_channel: nothing of this message had been said yet; a few codes always mean that.
+    concerns_recipient: one recipient is put off, as greylisting does; it says nothing of others.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class DeliveryError(Exception):
         retry_after: float | None = None,
         handed_over: bool = False,
         concerns_channel: bool = False,
+        concerns_recipient: bool = False,
     ) -> None:
         super().__init__(f"{code.value}: {detail}")
         self.code = code
@@ -107,6 +113,7 @@ class DeliveryError(Exception):
         self.retry_after = retry_after
         self.handed_over = handed_over
         self.concerns_channel = concerns_channel or code in _OF_THE_CHANNEL
+        self.concerns_recipient = concerns_recipient
 
     @property
     def failure_class(self) -> FailureClass:

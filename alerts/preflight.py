@@ -94,10 +94,16 @@ def _check_channels(settings: Settings, report: Report) -> None:
     channels = settings.channels
     report.providers = dict(channels.providers)
     report.channels_configured = {name: name in channels.providers for name in SEND_CHANNELS}
-    for problem in channels.incomplete:
+    for problem in channels.problems:
         hint = f"Set {problem.variable}, or unset the channel's other variables."
-        report.error("channel_incomplete", problem.message, hint)
-    if not channels.providers:
+        report.error("channel_misconfigured", problem.message, hint)
+    for unused in channels.unused:
+        hint = f"Set {unused.variable} as it says, or unset it."
+        report.warn("variable_unused", f"{unused.message}. No channel needs it.", hint)
+    if channels.off:
+        text = f"Switched off: {', '.join(sorted(channels.off))}."
+        report.warn("channel_off", text, "Unset ALERTS_CHANNELS_OFF to use all channels again.")
+    if not channels.providers and not channels.problems:
         hint = "Set the credentials of at least one provider; see the README."
         text = "No channel is configured: every message would end as channel_not_configured."
         report.warn("no_channel", text, hint)

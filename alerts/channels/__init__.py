@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from alerts.channels import brevo, outbox, resend, smtp, telegram, twilio
 from alerts.channels.base import Channel
 from alerts.channels.choosing import ChannelSettings
@@ -30,3 +32,12 @@ def build_channels(settings: ChannelSettings, options: CallOptions) -> dict[str,
         channel: _BY_NAME[provider].build(settings.values, channel, options)
         for channel, provider in settings.providers.items()
     }
+
+
+def settings_text(settings: ChannelSettings, channel: str) -> str:
+    """All that a channel is built from, secrets included: to be hashed, never kept or shown."""
+    provider = _BY_NAME.get(settings.providers.get(channel, ""))
+    if provider is None:
+        return ""
+    texts = [settings.values.texts[variable.name] for variable in provider.variables]
+    return json.dumps([provider.name, *(text and text.reveal() for text in texts)])

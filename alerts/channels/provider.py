@@ -44,9 +44,10 @@ def origin_variable(name: str, default: str) -> Variable[str]:
 
 @dataclass(frozen=True)
 class Values:
-    """What the variables hold, by name."""
+    """What the variables hold, and the texts that say so, by name."""
 
     by_name: Mapping[str, object]
+    texts: Mapping[str, Secret | None]
 
     def get(self, variable: Variable[T]) -> T | None:
         """The value, of the variable's type; None when unset."""

@@ -14,6 +14,10 @@ CHANNEL_ROWS = sql.SQL(", ").join(
     for kind in KINDS
 )
 
+# So many permanent refusals in a row of one user and channel, and the address counts as none until
+# it changes.
+REFUSALS_OF_AN_ADDRESS = 3
+
 _COLUMNS = [name for kind in KINDS for name in (kind.destination, kind.verified) if name]
 # What :func:`destination` reads of a user.
 USER_COLUMNS = sql.SQL(", ").join(sql.Identifier(name) for name in dict.fromkeys(_COLUMNS))

@@ -9,7 +9,12 @@ from psycopg2 import sql
 
 from alerts import db
 from alerts.channels.names import QUOTA_CHANNELS
-from alerts.phases.channel_sql import CHANNEL_ROWS, USER_COLUMNS, destination
+from alerts.phases.channel_sql import (
+    CHANNEL_ROWS,
+    REFUSALS_OF_AN_ADDRESS,
+    USER_COLUMNS,
+    destination,
+)
 from alerts.phases.context import Counts, PhaseContext
 from alerts.product_days import day_window
 
@@ -18,6 +23,7 @@ from alerts.product_days import day_window
 USERS_PER_RANGE = 50_000
 
 SKIP_REASONS = (
+    "channel_off",
     "plan_type",
     "prefs",
     "missing_destination",
@@ -139,6 +145,7 @@ ruled AS (
         destination.reachable,
         coalesce(offer.allowed, FALSE) AS channel_allowed,
         CASE
+            WHEN c.channel = ANY (%(channels_off)s) THEN 'channel_off'
             WHEN NOT coalesce(offer.type_allowed, FALSE) THEN 'plan_type'
             WHEN i.user_id IS NULL
                 OR cp.enabled IS FALSE
@@ -152,7 +159,20 @@ ruled AS (
     LEFT JOIN interested AS i ON i.user_id = a.user_id
     CROSS JOIN (VALUES {channels}) AS c (channel, digests, quota, sent_on_creation)
     CROSS JOIN LATERAL (
-        SELECT c.sent_on_creation OR {destination} IS NOT NULL AS reachable
+        SELECT {destination} AS address
+    ) AS place
+    LEFT JOIN alerts_refused_addresses AS refused
+        ON refused.user_id = a.user_id AND refused.channel = c.channel
+        AND refused.refusals >= {refusals}
+    CROSS JOIN LATERAL (  -- an address that was refused too often counts as none
+        SELECT c.sent_on_creation OR (
+            place.address IS NOT NULL AND (
+                refused.user_id IS NULL
+                OR refused.address_hash IS DISTINCT FROM alerts_address_hash(
+                    a.user_id::bigint, c.channel, place.address
+                )
+            )
+        ) AS reachable
     ) AS destination
     LEFT JOIN offers AS offer  -- no plan, an unknown one and an inactive one all mean free
         ON offer.plan_code = coalesce(plan.plan_code, 'free') AND offer.channel = c.channel
@@ -165,7 +185,7 @@ used AS MATERIALIZED (  -- instant deliveries of this product day
     JOIN user_alert_deliveries AS d ON d.user_id = i.user_id
     WHERE d.channel = ANY ({quota_channels})
       AND d.delivery_kind = 'instant'
-      AND d.status IN ('queued', 'sending', 'sent')
+      AND d.status IN ('queued', 'sent')
       AND d.created_at >= %(day_start)s
       AND d.created_at <= %(now)s
     GROUP BY d.user_id, d.channel
@@ -200,6 +220,7 @@ decisions AS (
     user_columns=USER_COLUMNS,
     channels=CHANNEL_ROWS,
     destination=destination("a", "c"),
+    refusals=sql.Literal(REFUSALS_OF_AN_ADDRESS),
     quota_channels=sql.Literal(list(QUOTA_CHANNELS)),
 )
 
@@ -242,6 +263,7 @@ SELECT
     count(*) AS considered,
     count(*) FILTER (WHERE reason IS NULL) AS eligible,
     count(*) FILTER (WHERE reason IS NULL AND overflow) AS overflow_to_digest,
+    count(*) FILTER (WHERE reason = 'channel_off') AS channel_off,
     count(*) FILTER (WHERE reason = 'plan_type') AS plan_type,
     count(*) FILTER (WHERE reason = 'prefs') AS prefs,
     count(*) FILTER (WHERE reason = 'missing_destination') AS missing_destination,
@@ -292,6 +314,7 @@ def _fan_out_event(
                 "after_user_id": after_user_id,
                 "range_size": USERS_PER_RANGE,
                 "allowlist": list(allowlist) if allowlist is not None else None,
+                "channels_off": sorted(context.settings.channels.off),
                 "now": now,
                 "day_start": day_start,
             },

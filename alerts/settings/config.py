@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 
 from alerts.channels import PROVIDERS, SECRET_NAMES
 from alerts.channels.choosing import ChannelSettings, read_channels
-from alerts.channels.names import KINDS
+from alerts.channels.names import KINDS, SEND_CHANNELS
 from alerts.db import problem_of_url
-from alerts.readers import IDS, TIME, switch
+from alerts.readers import IDS, TIME, comma_list, switch
 from alerts.settings.env import (
     ConfigError,
     EnvReader,
@@ -104,6 +104,7 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
         """Read and check every variable; raises :class:`ConfigError` naming all that fail."""
         env = EnvReader(environ, SECRET_NAMES)
+        of_channels = env.apart()  # what is wrong there stops its channel alone
         enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
             database_url=_database_url(env),
@@ -117,7 +118,7 @@ class Settings:
             retry_base_seconds=env.integer("ALERTS_RETRY_BASE_SECONDS", 60, 1, 86_400),
             retry_max_seconds=env.integer("ALERTS_RETRY_MAX_SECONDS", 3600, 1, 604_800),
             rate_limits_per_minute={
-                kind.name: env.optional_integer(kind.rate_limit_variable, 1, 1_000_000)
+                kind.name: of_channels.optional_integer(kind.rate_limit_variable, 1, 1_000_000)
                 for kind in KINDS
                 if not kind.sent_on_creation
             },
@@ -152,7 +153,7 @@ class Settings:
             run_spool=Path(env.text("ALERTS_RUN_SPOOL") or "alerts_runs_spool.jsonl"),
             clock=env.value("ALERTS_CLOCK", None, TIME),
             ci=switch(env.text("CI") or "") is True,
-            channels=read_channels(env, PROVIDERS),
+            channels=read_channels(of_channels, PROVIDERS, _channels_off(env)),
             github=_github(env),
         )
         if env.problems:
@@ -208,6 +209,11 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, OSError) as error:  # unknown name; a directory of the zone database
         raise ValueError(name) from error
+
+
+def _channels_off(env: EnvReader) -> frozenset[str]:
+    off = env.value("ALERTS_CHANNELS_OFF", None, comma_list(SEND_CHANNELS))
+    return frozenset(off or ())
 
 
 def _tokens(env: EnvReader) -> tuple[Secret, ...]:

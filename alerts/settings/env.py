@@ -89,6 +89,10 @@ class EnvReader:
         self._secret_names = secret_names
         self.problems: list[Problem] = []
 
+    def apart(self) -> EnvReader:
+        """A reader of the same variables that collects problems of its own."""
+        return EnvReader(self._environ, self._secret_names)
+
     def text(self, name: str) -> str | None:
         """The stripped value; None when unset or empty."""
         return self._environ.get(name, "").strip() or None

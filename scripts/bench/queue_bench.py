@@ -16,20 +16,17 @@ FROM users AS u, unnest(ARRAY['email', 'telegram', 'account']) AS c (channel)
 ON CONFLICT (alert_event_id, user_id, channel, delivery_kind) DO NOTHING
 """
 BARE_CLAIM = """
-UPDATE user_alert_deliveries AS d
-SET status = 'sending', claimed_by = 'bare', claimed_until = now() + interval '2 minutes'
-FROM (
-    SELECT id FROM user_alert_deliveries
-    WHERE status = 'queued' AND delivery_kind = 'instant' AND channel = 'telegram'
-      AND next_retry_at IS NULL
-    ORDER BY created_at, id LIMIT %s FOR UPDATE SKIP LOCKED
+DELETE FROM alerts_send_queue AS q
+USING (
+    SELECT id FROM alerts_send_queue
+    WHERE source = 'deliveries' AND channel = 'telegram'
+    ORDER BY due_at, id LIMIT %s FOR UPDATE SKIP LOCKED
 ) AS due
-WHERE d.id = due.id RETURNING d.id
+WHERE q.source = 'deliveries' AND q.id = due.id RETURNING q.id
 """
 BARE_SENT = """
 UPDATE user_alert_deliveries
-SET status = 'sent', sent_at = now(), attempts = attempts + 1, claimed_by = NULL,
-    claimed_until = NULL
+SET status = 'sent', sent_at = now(), attempts = attempts + 1
 WHERE id = ANY (%s)
 """
 
@@ -41,8 +38,7 @@ FROM users AS u, alert_events AS e WHERE e.id = ANY (%s)
 """
 BARE_DIGESTS = """
 WITH waiting AS MATERIALIZED (
-    SELECT id, user_id FROM user_alert_deliveries
-    WHERE status = 'queued' AND delivery_kind = 'digest'
+    SELECT delivery_id AS id, user_id FROM alerts_digest_waiting
 ),
 made AS (
     INSERT INTO user_alert_digests

@@ -38,7 +38,7 @@ COMPLETE = {
 }
 IDS = {
     "errors": {
-        "config_invalid", "channel_incomplete", "database_url_missing", "pooler_detected",
+        "config_invalid", "channel_misconfigured", "database_url_missing", "pooler_detected",
         "database_unreachable", "server_too_old", "database_check_failed",
         "migrations_unreadable", "migrations_pending", "migrations_differ", "plan_free_missing",
         "standby_server", "database_not_utf8", "database_read_only", "grants_missing",
@@ -48,6 +48,7 @@ IDS = {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
         "app_base_url_missing", "token_missing", "no_channel", "outbox_in_use",
         "row_security_filters",
+        "channel_off", "variable_unused",
     },
 }  # fmt: skip
 
@@ -106,6 +107,9 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
         ({"INTERNAL_RUNNER_TOKEN": ""}, "token_missing"),
         ({"ALERTS_V2_ENABLED": "off"}, "engine_disabled"),
         ({"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": "/nowhere"}, "outbox_in_use"),
+        ({"ALERTS_CHANNELS_OFF": "sms"}, "channel_off"),
+        ({"ALERTS_CHANNELS_OFF": "sms", "TWILIO_AUTH_TOKEN": ""}, "channel_off"),
+        ({"BREVO_API_BASE": "nowhere"}, "variable_unused"),
     ],
 )
 def test_what_is_worth_knowing_is_a_warning(
@@ -134,13 +138,15 @@ def test_without_any_provider_nobody_gets_anything(database_url: str) -> None:
         ({"EMAIL_FROM": ""}, "email", "EMAIL_FROM"),
         ({"EMAIL_PROVIDER": "resend"}, "email", "RESEND_API_KEY"),
         ({"TWILIO_AUTH_TOKEN": ""}, "sms", "TWILIO_AUTH_TOKEN"),
+        ({"SMTP_URL": "mail.example.com"}, "email", "SMTP_URL"),
+        ({"TELEGRAM_API_BASE": "nowhere"}, "telegram", "TELEGRAM_API_BASE"),
     ],
 )
-def test_a_channel_begun_and_not_finished_is_an_error_that_names_what_is_missing(
+def test_a_channel_begun_and_not_finished_or_wrong_is_an_error_that_names_what_is_missing(
     database_url: str, changes: dict[str, str], channel: str, named: str
 ) -> None:
     answer = report(database_url, **changes)
-    assert ids(answer) == (["channel_incomplete"], [])
+    assert ids(answer) == (["channel_misconfigured"], [])
     assert named in answer["errors"][0]["message"]
     assert named in answer["errors"][0]["hint"]
     assert answer["channels_configured"][channel] is False

@@ -61,24 +61,29 @@ def phase_context(conn: Connection, database_url: str, **replaced: Any) -> Phase
     return PhaseContext(**{**given, **replaced})
 
 
-def decide(conn: Connection, event_id: int, now: datetime = NOW) -> list[dict[str, Any]]:
+def decide(
+    conn: Connection, event_id: int, now: datetime = NOW, channels_off: Iterable[str] = ()
+) -> list[dict[str, Any]]:
     """What fan-out decides for one event, a row a user and channel, without doing it."""
     params = {
         "event_id": event_id,
         "after_user_id": 0,
         "range_size": 1000,
         "allowlist": None,
+        "channels_off": list(channels_off),
         "now": now,
         "day_start": day_window(now, AMSTERDAM)[0],
     }
     return db.fetch_all(conn, _DECIDE, params)
 
 
-def verdicts(conn: Connection, event_id: int, now: datetime = NOW) -> Verdicts:
+def verdicts(
+    conn: Connection, event_id: int, now: datetime = NOW, channels_off: Iterable[str] = ()
+) -> Verdicts:
     """By user and channel: the reason against a delivery, or the kind of the delivery."""
     return {
         (row["user_id"], row["channel"]): row["reason"] or row["kind"]
-        for row in decide(conn, event_id, now)
+        for row in decide(conn, event_id, now, channels_off)
     }
 
 

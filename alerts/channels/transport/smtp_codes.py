@@ -87,7 +87,10 @@ def refusal(stage: Stage, code: int, reply: bytes) -> DeliveryError:
     # Refused for good only where both codes say so.
     if code < 500 or (match and match[1] == "4"):
         return DeliveryError(
-            FailureCode.PROVIDER_UNAVAILABLE, said, concerns_channel=stage in _BEFORE_THE_MESSAGE
+            FailureCode.PROVIDER_UNAVAILABLE,
+            said,
+            concerns_channel=stage in _BEFORE_THE_MESSAGE,
+            concerns_recipient=stage is Stage.RCPT,  # greylisting
         )
     return DeliveryError(_for_good(stage, code, detail), said)
 

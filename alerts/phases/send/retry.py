@@ -49,10 +49,10 @@ def after_failure(
 
     ``previous_code`` is what the row held before. An ``outcome_unknown`` stays on a row that
     waits, whatever fails in between: the second one is final, and nothing else remembers the
-    first. Operator failures are not decided here: they are no attempt, the channel is held.
+    first. A failure that closes its channel comes here only where the row pays for it.
     """
     failure_class = CLASS_OF[code]
-    if failure_class in (FailureClass.OPERATOR, FailureClass.POLICY):
+    if failure_class is FailureClass.POLICY:
         raise ValueError(f"{code.value} is not a failure of the row")
     unknown_before = previous_code == FailureCode.OUTCOME_UNKNOWN
     final = (

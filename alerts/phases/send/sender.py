@@ -5,28 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+
+import psycopg2
 
 from alerts.channels.names import SEND_CHANNELS
 from alerts.channels.transport.clock import longest_call
-from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
+from alerts.failures import DeliveryError, FailureCode, PhaseFailed
 from alerts.locks import LockLost
 from alerts.messages import Style
 from alerts.phases.context import Counts, PhaseContext
-from alerts.phases.send import claims
-from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
+from alerts.phases.send import leases
+from alerts.phases.send.claimer import Claimer, Found, Wanted
+from alerts.phases.send.claims import QUEUES
 from alerts.phases.send.content import Contents
-from alerts.phases.send.dispatch import Dispatcher, Job, Result
+from alerts.phases.send.dispatch import Dispatcher, Result
+from alerts.phases.send.gates import Gates
+from alerts.phases.send.leases import Outcome
 from alerts.phases.send.ledger import Ledger, released
 from alerts.phases.send.pacing import Pace
 from alerts.phases.send.rescue import rescue_lost
+from alerts.phases.send.statements import Session
 
 POLL_SECONDS = 0.25  # how long the phase waits for a result before it looks at the clock again
 RENEW_SECONDS = 30.0
 RECLAIM_SECONDS = 5.0  # how often a long run looks at a channel that had nothing due
 SIGNAL_GRACE_SECONDS = 4.0  # for calls under way when a stop signal comes
-LONGEST_PAUSE_SECONDS = 30.0  # of a provider, that is waited for
+RECONNECT_SECONDS = 20.0  # for a server that has gone to come back
 
 
 def run(context: PhaseContext) -> Counts:
@@ -46,9 +52,17 @@ class _Sender:
         workers = settings.send_workers
         self.context = context
         self.park = settings.park_unknown_outcomes
-        self.ledger = Ledger(context)
+        self.session = Session(context.conn)
+        self.gates = Gates(context, self.session)
+        self.ledger = Ledger(context, self.session)
+        self.contents = Contents(
+            Style(app_base_url=settings.app_base_url, timezone=settings.timezone)
+        )
+        self.claimer = Claimer(context, self.contents)
+        usable = {name: context.channels[name] for name in self.gates.usable}
         self.dispatcher = Dispatcher(
-            context.channels,
+            usable,
+            self.contents.render,
             workers=workers,
             record_batch=1 if self.park else settings.record_batch,
             rate_limits_per_minute={} if context.dry_run else settings.rate_limits_per_minute,
@@ -57,12 +71,7 @@ class _Sender:
             ),
         )
         self.largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
-        self.paces = {name: Pace(2 * workers, self.largest_claim) for name in context.channels}
-        self.unconfigured = [name for name in SEND_CHANNELS if name not in context.channels]
-        self.contents = Contents(
-            context.conn, Style(app_base_url=settings.app_base_url, timezone=settings.timezone)
-        )
-        self.held: dict[str, str] = {}
+        self.paces = {name: Pace(2 * workers, self.largest_claim) for name in usable}
         self.limited: set[str] = set()  # a provider asked to slow down
         self.cap_left = settings.max_send_per_run
         self.exhausted: dict[str, float] = {}  # channels with nothing due, and when that was seen
@@ -75,22 +84,27 @@ class _Sender:
             stopped = self._rescue_and_send()
         finally:
             self.dispatcher.close()
+            self.claimer.close()
+            if self.session.conn is not self.context.conn:
+                with suppress(psycopg2.Error):
+                    self.session.conn.close()
         counts = self.ledger.counts()
         counts["stopped_early"] = stopped
-        counts["channels_held"] = dict(self.held)
-        counts["channels"] = {name: self._seen(name) for name in SEND_CHANNELS}
+        held, closed = self.gates.held_and_closed()
+        counts["channels_held"], counts["channels_closed"] = held, closed
+        counts["channels"] = {name: self._seen(name, held) for name in SEND_CHANNELS}
         if stopped == "lock_lost":
             raise PhaseFailed("lock_lost: the connection that held the phase lock ended", counts)
-        if self.held:
-            held = ", ".join(f"{name} ({code})" for name, code in sorted(self.held.items()))
-            raise PhaseFailed(f"channel held: {held}; its messages stay queued", counts)
+        if held:
+            told = ", ".join(f"{name} ({code})" for name, code in sorted(held.items()))
+            raise PhaseFailed(f"channel held: {told}; its messages stay queued", counts)
         return counts
 
-    def _seen(self, name: str) -> dict[str, bool]:
+    def _seen(self, name: str, held: Mapping[str, str]) -> dict[str, bool]:
         """How the run found a channel."""
         return {
-            "configured": name in self.context.channels,
-            "held": name in self.held,
+            "configured": name in self.gates.usable,
+            "held": name in held,
             "rate_limited": name in self.limited,
             "paused": name in self.context.paused,
         }
@@ -99,17 +113,20 @@ class _Sender:
         """All the work, ended in order; why it ended early, or None."""
         try:
             rescue_lost(self.context, self.ledger)
+            self.gates.read()
             stopped = self._send_until_done()
         except LockLost:
             stopped = "lock_lost"
         except Exception:
-            # Messages are under way: what becomes of them is kept if the connection still lives,
-            # or they would all be sent again.
-            if not self.context.conn.closed:
-                with suppress(Exception):
-                    self._wind_down("error")
+            # Messages are under way: what becomes of them is kept, or they would be sent again.
+            try:
+                self._wind_down_somehow("error")
+            except Exception as error:
+                fields = {"error": type(error).__name__}
+                self.context.log.warning("not all outcomes could be recorded", extra=fields)
             raise
-        self._wind_down(stopped)
+        self._wind_down_somehow(stopped)
+        self.gates.write_successes()
         return stopped
 
     def _send_until_done(self) -> str | None:
@@ -119,29 +136,38 @@ class _Sender:
             if reason:
                 return reason
             claiming = self._claim_ahead()
-            if not self.dispatcher.idle:
+            if self.claimer.busy or not self.dispatcher.idle:
                 self._record(self.dispatcher.take_results(POLL_SECONDS))
                 self._renew()
             elif not claiming:
                 if self.cap_left <= 0:
                     return "cap"
-                if not self._sit_out_pause():
-                    return "rate_limited" if self._pauses() else None
+                if not self._sit_out():
+                    return "rate_limited" if self.gates.asked_to_wait else None
 
     def _wind_down(self, stopped: str | None) -> None:
         """Give back what has not started, then wait for the calls under way.
 
         Patiently where the run ends because nothing is left to do.
         """
+        self._store(())  # what could not be stored before
         for name in self.dispatcher.lanes:
             self._release(name)
-        hurry: str | None = None
-        while not self.dispatcher.idle:
+        hurry, ends = None, math.inf
+        while self.claimer.busy or not self.dispatcher.idle:
             reason = self.context.stop.reason() or stopped  # one may come only now
             if reason != hurry:
                 self.dispatcher.give_up_calls(self._grace(reason))
                 hurry = reason
+                if reason == "signal":
+                    ends = time.monotonic() + SIGNAL_GRACE_SECONDS
             self._record(self.dispatcher.take_results(POLL_SECONDS))
+            if self.claimer.done:
+                found = self.claimer.take()
+                self._count_claimed(found)
+                self._store(released(claim) for claim in found.to_send)
+            elif self.dispatcher.idle and time.monotonic() > ends:
+                return  # a claim that waits for a lock: if it gets it, it lapses
             self._renew()
 
     def _grace(self, reason: str | None) -> float:
@@ -152,105 +178,138 @@ class _Sender:
             return float(self.context.settings.provider_timeout_seconds)
         return math.inf
 
+    def _wind_down_somehow(self, stopped: str | None) -> None:
+        """Wind down, on a new connection where this one has ended: what was sent can still be
+        recorded under the leases that the run has. A server that restarts gets some time."""
+        context = self.context
+        ends = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                if self.session.conn.closed and context.open_connection is not None:
+                    self.session = Session(context.open_connection("alerts-engine"))
+                    self.ledger.session = self.gates.session = self.session
+                return self._wind_down(stopped)
+            except psycopg2.Error:
+                if not self.session.conn.closed or time.monotonic() > ends:
+                    raise
+                if context.stop.signalled.wait(POLL_SECONDS):
+                    raise
+
     def _renew(self) -> None:
         if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
-            claims.renew(self.context.conn, self.context.run_id)
+            leases.renew(self.session.conn, self.context.run_id)
             self.renewed_at = time.monotonic()
 
-    def _pauses(self) -> dict[str, float]:
-        """Channels that a provider asked to pause, and how many seconds are left."""
-        now = time.monotonic()
-        return {
-            name: lane.paused_until - now
-            for name, lane in self.dispatcher.lanes.items()
-            if lane.paused_until > now and not lane.held
-        }
-
-    def _sit_out_pause(self) -> bool:
-        """With nothing else due, wait for the shortest pause; False where that is too long."""
-        pauses = self._pauses()
-        if not pauses:
+    def _sit_out(self) -> bool:
+        """With nothing else due, wait for a channel that opens soon; False where none does."""
+        stop = self.context.stop
+        left = math.inf if stop.deadline is None else stop.deadline - time.monotonic()
+        waiting = self.gates.may_wait_for(left)
+        if waiting is None:
             return False
-        name, seconds = min(pauses.items(), key=lambda pause: pause[1])
-        ends = time.monotonic() + seconds
-        deadline = self.context.stop.deadline
-        if seconds > LONGEST_PAUSE_SECONDS or (deadline is not None and deadline < ends):
-            return False
-        while self.context.stop.reason() is None and (left := ends - time.monotonic()) > 0:
-            self.context.stop.signalled.wait(min(POLL_SECONDS, left))
+        name, ends = waiting
+        while stop.reason() is None and (seconds := ends - time.monotonic()) > 0:
+            stop.signalled.wait(min(POLL_SECONDS, seconds))
+            self._renew()
         self.exhausted.pop(name, None)
         return True
 
     # -- claiming --------------------------------------------------------------------------
 
+    def _may_claim(self) -> bool:
+        """When parking, only what is truly under way may be in doubt."""
+        return self.cap_left > 0 and not (self.park and not self.dispatcher.idle)
+
+    def _may_have_due(self, channel: str) -> bool:
+        """Nothing was due when that was last looked at: asked again in a while, if there is one."""
+        again = RECLAIM_SECONDS if not self.dispatcher.idle else math.inf
+        return time.monotonic() - self.exhausted.get(channel, -again) >= again
+
     def _rooms(self) -> dict[str, int]:
         """How many rows to claim for each channel that may have some due."""
-        if self.cap_left <= 0 or (self.park and not self.dispatcher.idle):
-            return {}  # when parking, only what is truly under way may be in doubt
-        rooms = dict.fromkeys(self.unconfigured, self.context.batch_size)
-        now = time.monotonic()
-        for name, lane in self.dispatcher.lanes.items():
-            if not lane.held and lane.paused_until <= now:
+        rooms = dict.fromkeys(self.gates.unconfigured, self.context.batch_size)
+        for name in self.gates.usable:
+            if self.gates.is_open(name):
                 rooms[name] = self.paces[name].room(self.dispatcher.waiting(name))
-        again = RECLAIM_SECONDS if not self.dispatcher.idle else float("inf")
-        return {
-            name: room
-            for name, room in rooms.items()
-            if room > 0 and now - self.exhausted.get(name, -again) >= again
-        }
+        return {n: room for n, room in rooms.items() if room > 0 and self._may_have_due(n)}
 
     def _claim_ahead(self) -> bool:
-        """Claim where there is room, deliveries before digests; False when there is none."""
-        rooms = self._rooms()
-        if not rooms:
+        """Claim where there is room, or start what the last claim brought; False when there is
+        neither. While messages are under way that is done beside them."""
+        if self.claimer.busy:
+            if self.claimer.done:
+                self._start(self.claimer.take())
+            return True
+        if not self._may_claim():
             return False
+        probing = self._probe()
+        rooms = self._rooms()
+        if not rooms or self.cap_left <= 0:
+            return probing
+        self.context.ensure_lock()
         limit = min(self.largest_claim, self.cap_left)
-        found: Counter[str] = Counter()
-        for queue in QUEUES:
-            left = {name: room - found[name] for name, room in rooms.items() if room > found[name]}
-            if left and found.total() < limit:
-                found.update(self._claim(queue, left, limit - found.total()))
-        for name, room in rooms.items():
-            self.exhausted.pop(name, None)
-            if found[name] < room and found.total() < limit:
-                self.exhausted[name] = time.monotonic()
+        wanted = Wanted(rooms, limit, self.gates.unconfigured, self.gates.exempt)
+        if self.dispatcher.idle or not self.claimer.can_work_beside:
+            self._start(self.claimer.claim(self.session, wanted))
+        else:
+            self.claimer.begin(wanted, self.dispatcher.wake)
         return True
 
-    def _claim(self, queue: Queue, rooms: dict[str, int], limit: int) -> Counter[str]:
-        """One claim, its rows given to the workers; how many rows it moved by channel."""
-        context = self.context
-        context.ensure_lock()
-        now = context.clock.now()
-        claimed = claims.claim_due(
-            context.conn,
-            queue,
-            run_id=context.run_id,
-            now=now,
-            rooms=rooms,
-            limit=limit,
-            unconfigured=self.unconfigured,
-            max_age_hours=context.settings.delivery_max_age_hours,
-            allowlist=context.settings.allowlist,
-        )
-        self.ledger.add_claimed(queue, claimed)
-        self.cap_left -= len(claimed.to_send)
-        self._start(claimed.to_send)
-        return claimed.by_channel
+    def _probe(self) -> bool:
+        """Send one message through each closed channel whose time has come."""
+        begun = False
+        for name in self.gates.to_probe():
+            if not self._may_have_due(name) or self.cap_left <= 0:
+                continue
+            self.context.ensure_lock()
+            if self.gates.begin_probe(name):
+                begun = self._claim_probe(name) or begun
+            else:
+                self.exhausted[name] = time.monotonic()
+        return begun
 
-    def _start(self, claimed: list[Claim]) -> None:
+    def _claim_probe(self, name: str) -> bool:
+        """Claim the message that probes; False where there was none after all."""
+        queues = QUEUES[::-1] if self.gates.digests_first(name) else QUEUES
+        wanted = Wanted({name: 1}, 1, (), self.gates.exempt, queues)
+        self.dispatcher.open(name)
+        while name in self.gates.unused_probes():
+            found = self.claimer.claim(self.session, wanted)
+            self._start(found)
+            if not found.by_channel:  # what was found, and may not be sent, is gone
+                self.gates.give_probe_back(name)
+                return False
+        return True
+
+    def _count_claimed(self, found: Found) -> None:
+        for queue, claimed in found.by_queue:
+            self.ledger.add_claimed(queue, claimed)
+        self.cap_left -= len(found.to_send)
+
+    def _start(self, found: Found) -> None:
         """Give the rows to the workers; those without a destination end here."""
+        self._count_claimed(found)
+        if found.error is not None:
+            self._store(released(claim) for claim in found.to_send)
+            raise found.error
+        moved = found.by_channel
+        for name, room in found.wanted.rooms.items():
+            self.exhausted.pop(name, None)
+            if moved[name] < room and moved.total() < found.wanted.limit:
+                self.exhausted[name] = time.monotonic()
         nowhere = FailureCode.MISSING_DESTINATION.value
-        self._store(
-            Outcome(c, "skipped", 0, failure_code=nowhere) for c in claimed if not c.destination
-        )
-        ready = [claim for claim in claimed if claim.destination]
-        for name, rows in Counter(claim.channel for claim in ready).items():
+        ready = [claim for claim in found.to_send if claim.destination]
+        if len(ready) < len(found.to_send):
+            lost = [claim for claim in found.to_send if not claim.destination]
+            self._store(Outcome(claim, "skipped", 0, failure_code=nowhere) for claim in lost)
+        for name, rows in Counter([claim.channel for claim in ready]).items():
             self.paces[name].claimed(rows)
         self.given += len(ready)
-        renderers = self.contents.renderers(ready)
-        self.dispatcher.add(
-            Job(claim, render) for claim, render in zip(ready, renderers, strict=True)
-        )
+        for claim in ready:
+            if claim.channel in self.gates.unused_probes():
+                self.gates.probe_with(claim)
+        self.dispatcher.add(ready)
+        self._release_standing()
 
     # -- recording -------------------------------------------------------------------------
 
@@ -258,57 +317,60 @@ class _Sender:
         """Store what came back, and draw the consequences for the channels."""
         if not results:
             return
-        outcomes = []
-        for result in results:
-            claim, error = result.job.claim, result.error
-            self.paces[claim.channel].sent(1)
-            if error is None:
-                sent = Outcome(claim, "sent", 1, provider_message_id=result.message_id)
-                outcomes.append(sent)
-            elif error.failure_class is FailureClass.OPERATOR:
-                self._note_held(claim.channel, error)
-                outcomes.append(self._of_held(claim, error))
-            else:
-                if error.code is FailureCode.RATE_LIMITED:
-                    self.limited.add(claim.channel)
-                outcomes.append(self.ledger.failure(claim, error))
-        self._store(outcomes)
+        for name, sent in Counter([result.claim.channel for result in results]).items():
+            self.paces[name].sent(sent)
+        self._store([self._outcome(result) for result in results])
+        self.gates.flush()
         for result in results:
             if result.moved_to:
-                self.ledger.move_destination(result.job.claim, result.moved_to)
+                self.ledger.move_destination(result.claim, result.moved_to)
         self.dispatcher.recorded(len(results))
         self._show_progress(len(results))
-        for name in {*self.held, *self._pauses()}:
-            self._release(name)
+        self._release_standing()
 
-    def _of_held(self, claim: Claim, error: DeliveryError) -> Outcome:
-        """The row whose answer held its channel. Where the message had left, it may be taken."""
-        if not error.handed_over:
-            return released(claim)
-        return self.ledger.failure(claim, DeliveryError(FailureCode.OUTCOME_UNKNOWN, error.detail))
+    def _outcome(self, result: Result) -> Outcome:
+        claim, message_id, error, _ = result
+        if error is None:
+            self.gates.succeeded(claim)
+            return Outcome(claim, "sent", 1, None, None, None, message_id)
+        if error.code is FailureCode.RATE_LIMITED:
+            self.limited.add(claim.channel)
+        if not self.gates.failed(claim, error):
+            return self.ledger.failure(claim, error)
+        if error.handed_over:  # whatever it says of the channel, the message may have been taken
+            unknown = DeliveryError(FailureCode.OUTCOME_UNKNOWN, error.detail)
+            return self.ledger.failure(claim, unknown)
+        if self.gates.pays(claim):
+            return self.ledger.failure(claim, error)
+        return self.ledger.behind(claim, error.code)
+
+    def _release_standing(self) -> None:
+        """Put back what waits for a channel that has closed."""
+        for name in self.dispatcher.lanes:
+            if self.gates.probing(name):
+                self.dispatcher.open(name)  # a late answer may have shut it
+            elif not self.gates.is_open(name):
+                self.dispatcher.shut(name)
+                self._release(name)
+            else:
+                self.dispatcher.open(name)
 
     def _show_progress(self, answered: int) -> None:
         """How many messages are through; of how many once there is nothing more to claim."""
         self.answered += answered
         all_claimed = self.cap_left <= 0 or all(
-            name in self.exhausted or lane.held for name, lane in self.dispatcher.lanes.items()
+            name in self.exhausted or not self.gates.is_open(name) for name in self.gates.usable
         )
         self.context.progress("messages", self.answered, self.given if all_claimed else None)
 
-    def _note_held(self, channel: str, error: DeliveryError) -> None:
-        if channel not in self.held:
-            self.held[channel] = error.code.value
-            fields = {"channel": channel, "code": error.code.value}
-            self.context.log.error("channel held: %s", error.detail, extra=fields)
-
     def _release(self, channel: str) -> None:
         """Put back what was claimed and has not started."""
-        jobs = self.dispatcher.withdraw(channel)
-        if jobs:
+        waiting = self.dispatcher.withdraw(channel)
+        if waiting:
             self.exhausted.pop(channel, None)  # they are due again
-        self.paces[channel].sent(len(jobs))
-        self.given -= len(jobs)
-        self._store(released(job.claim) for job in jobs)
+        self.paces[channel].sent(len(waiting))
+        self.given -= len(waiting)
+        self._store(released(claim) for claim in waiting)
 
     def _store(self, outcomes: Iterable[Outcome]) -> None:
         self.cap_left += self.ledger.record(outcomes)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from alerts.channels import PROVIDERS, twilio
+from alerts.channels import PROVIDERS, settings_text, twilio
 from alerts.channels.choosing import read_channels
 from alerts.channels.provider import Provider, secret_variable
 from alerts.channels.smtp import SMTP_URL
@@ -21,9 +21,11 @@ def read(**environ: str) -> Settings:
 
 
 def only_message(**environ: str) -> str:
-    with pytest.raises(ConfigError) as caught:
-        read(**environ)
-    (problem,) = caught.value.problems
+    """The one problem, which stops email and nothing else."""
+    channels = read(**environ).channels
+    (problem,) = channels.problems
+    assert channels.misconfigured == {problem.channel} == {"email"}
+    assert "email" not in channels.providers
     return problem.message
 
 
@@ -75,8 +77,8 @@ def test_credentials_choose_the_providers(
 ) -> None:
     channels = read(**environ).channels
     assert dict(channels.providers) == providers
-    assert [problem.variable for problem in channels.incomplete] == missing
-    for problem in channels.incomplete:
+    assert [problem.variable for problem in channels.problems] == missing
+    for problem in channels.problems:
         assert problem.variable in problem.message
         assert f"{problem.channel} through" in problem.message
         assert "needs it" in problem.message
@@ -99,7 +101,7 @@ def test_a_second_provider_of_any_channel_asks_for_a_choice_too() -> None:
     def chosen(**environ: str) -> tuple[Mapping[str, str], list[str]]:
         env = EnvReader({**TWILIO, "PIGEON_CODE": "c", **environ})
         providers = read_channels(env, (*PROVIDERS, pigeon)).providers
-        return providers, [problem.message for problem in env.problems]
+        return providers, [problem.message for problem in env.problems]  # of sms alone
 
     (message,) = chosen()[1]
     assert message == (
@@ -145,3 +147,100 @@ def test_smtp_urls(url: str, expected: tuple[Any, ...]) -> None:
 def test_a_bad_smtp_url_is_refused_without_showing_it(url: str) -> None:
     message = only_message(SMTP_URL=url, EMAIL_PROVIDER="smtp", **FROM)
     assert re.match(r"SMTP_URL got a value that does not parse \(not shown\); it takes", message)
+
+
+# What is wrong with one channel leaves the others alone
+
+ALL = {**SMTP, **FROM, **TWILIO, "TELEGRAM_BOT_TOKEN": "1:x"}
+EVERY = {"email": "smtp", "telegram": "telegram", "sms": "twilio"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "channel"),
+    [
+        ({"SMTP_URL": "mail.example.com"}, "email"),
+        ({"EMAIL_FROM": "nobody"}, "email"),
+        ({"EMAIL_FROM": ""}, "email"),
+        ({"EMAIL_PROVIDER": "pigeon"}, "email"),
+        ({"EMAIL_PROVIDER": "brevo"}, "email"),
+        ({"EMAIL_PROVIDER": "", "RESEND_API_KEY": "k"}, "email"),
+        ({"SMTP_EHLO_NAME": "not a name"}, "email"),
+        ({"ALERTS_RATE_LIMIT_EMAIL_PER_MINUTE": "many"}, "email"),
+        ({"TELEGRAM_API_BASE": "https://example.com/bot"}, "telegram"),
+        ({"ALERTS_RATE_LIMIT_TELEGRAM_PER_MINUTE": "0"}, "telegram"),
+        ({"TWILIO_AUTH_TOKEN": ""}, "sms"),
+        ({"TWILIO_PHONE_NUMBER": "  "}, "sms"),
+        ({"TWILIO_API_BASE": "nowhere"}, "sms"),
+        ({"ALERTS_RATE_LIMIT_SMS_PER_MINUTE": "-1"}, "sms"),
+    ],
+)
+def test_settings_that_are_incomplete_or_wrong_stop_their_channel_only(
+    wrong: dict[str, str], channel: str
+) -> None:
+    channels = read(**{**ALL, **wrong}).channels
+    assert channels.misconfigured == {channel}
+    others = {name: provider for name, provider in EVERY.items() if name != channel}
+    assert channels.providers == others
+    assert any(
+        name in {p.variable for p in channels.problems} for name in (*wrong, "BREVO_API_KEY")
+    )
+
+
+def test_a_variable_that_no_channel_needs_stops_none() -> None:
+    channels = read(**ALL, EMAIL_PROVIDER="smtp", BREVO_API_BASE="nowhere").channels
+    assert channels.providers == EVERY
+    assert not channels.misconfigured
+    assert [problem.variable for problem in channels.unused] == ["BREVO_API_BASE"]
+
+
+def test_one_variable_of_two_channels_stops_both() -> None:
+    environ = {"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": "/o", **TWILIO}
+    assert read(**environ).channels.providers == {**EVERY, "email": "outbox", "telegram": "outbox"}
+    broken = read(**{**environ, "ALERTS_OUTBOX_DIR": ""}).channels
+    assert broken.misconfigured == {"email"}  # only what was chosen needs it
+    assert broken.providers == {"sms": "twilio"}
+
+
+# Channels that are switched off
+
+
+@pytest.mark.parametrize(
+    ("text", "off"),
+    [("", set()), ("sms", {"sms"}), (" sms , email ", {"sms", "email"}), ("sms,sms", {"sms"})],
+)
+def test_channels_that_are_off_are_neither_used_nor_missed(text: str, off: set[str]) -> None:
+    channels = read(**{**ALL, "TWILIO_AUTH_TOKEN": "", "ALERTS_CHANNELS_OFF": text}).channels
+    assert channels.off == off
+    assert set(channels.providers) == {"email", "telegram"} - off
+    assert channels.misconfigured == {"sms"} - off
+
+
+@pytest.mark.parametrize("text", ["fax", "sms,fax", ",", "account", "all", "SMS;email"])
+def test_a_list_of_channels_that_does_not_parse_stops_the_program(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"ALERTS_CHANNELS_OFF got .* it takes a comma list of"):
+        read(ALERTS_CHANNELS_OFF=text)
+
+
+# Whether settings have changed
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"SMTP_URL": "smtp://user:other@mail.example.com"}, {"email"}),
+        ({"EMAIL_FROM": "b@example.com"}, {"email"}),
+        ({"SMTP_EHLO_NAME": "mail.example.com"}, {"email"}),
+        ({"TELEGRAM_BOT_TOKEN": "1:y"}, {"telegram"}),
+        ({"TWILIO_AUTH_TOKEN": "u"}, {"sms"}),
+        ({"TWILIO_API_BASE": "http://127.0.0.1:9"}, {"sms"}),
+        ({"BREVO_API_BASE": "http://127.0.0.1:9"}, set()),
+        ({"ALERTS_SEND_WORKERS": "3"}, set()),
+        ({"EMAIL_PROVIDER": "brevo", "BREVO_API_KEY": "k"}, {"email"}),
+    ],
+)
+def test_which_channels_settings_a_change_touches(
+    change: dict[str, str], changed: set[str]
+) -> None:
+    before, after = read(**ALL).channels, read(**{**ALL, **change}).channels
+    found = {name for name in EVERY if settings_text(before, name) != settings_text(after, name)}
+    assert found == changed

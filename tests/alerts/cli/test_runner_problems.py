@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db
 from alerts.settings.config import DATABASE_URL_MISSING
 from tests.support import CHECKOUT
 from tests.support.providers import RESEND_KEY, Fault, HttpProvider
-from tests.support.queue_world import queue_instants, statuses
+from tests.support.queue_world import lapse, queue_instants, statuses
 from tests.support.run_world import (
     Runner,
     last_run,
@@ -98,7 +97,7 @@ def test_bad_value_is_named_recorded_and_ends_the_run_before_any_phase(
     queue_instants(conn, 1)
     environ = {
         "ALERTS_SEND_ALLOWLIST_USER_IDS": "12,secret-value",
-        "SMTP_URL": "smtp://someone:hunter2secret@",
+        "INTERNAL_RUNNER_TOKEN": "hunter2secret,hunter2secret,hunter2secret",
         "GITHUB_ACTIONS": "true",
         "GITHUB_SHA": "0a1b2c",
     }
@@ -109,7 +108,7 @@ def test_bad_value_is_named_recorded_and_ends_the_run_before_any_phase(
     row = last_run(conn)
     assert row["status"] == "failed"
     assert "ALERTS_SEND_ALLOWLIST_USER_IDS" in row["error_summary"]
-    assert "SMTP_URL" in row["error_summary"]
+    assert "INTERNAL_RUNNER_TOKEN" in row["error_summary"]
     assert "secret" not in row["error_summary"]
     assert (row["triggered_by"], row["git_sha"]) == ("github_actions_manual", "0a1b2c")
     done = runner("--phase", "c", *AT_NOW, **environ)
@@ -138,8 +137,8 @@ def test_missing_database_is_named_with_the_whole_of_what_it_takes(
     assert "Traceback" not in done.stderr
 
 
-def test_wrong_mail_server_is_named_with_the_whole_of_what_it_takes(tmp_path: Path) -> None:
-    done = Runner("", tmp_path)("--phase", "a", SMTP_URL="mail.example.com:hunter2")
+def test_wrong_mail_server_is_named_with_the_whole_of_what_it_takes(runner: Runner) -> None:
+    done = runner("--phase", "a", *AT_NOW, EMAIL_PROVIDER="smtp", SMTP_URL="example.com:hunter2")
     assert "smtp://user:password@host:587 or smtps://user:password@host:465" in done.stderr
     assert "hunter2" not in done.stderr
 
@@ -204,9 +203,7 @@ def test_killed_runner_leaves_nothing_that_the_next_runs_do_not_send(
         doomed.wait(20)
         provider.rule = lambda _: None
         in_doubt = statuses(conn)["sending"]
-        db.execute(
-            conn, "UPDATE user_alert_deliveries SET claimed_until = now() WHERE status = 'sending'"
-        )
+        lapse(conn)
         code, lines = runner.json_lines("--phase", "c", *AT_NOW)
         assert (code, lines[0]["counts"]["deliveries"]["rescued"]) == (0, in_doubt)
         later = (NOW + timedelta(minutes=5)).isoformat()

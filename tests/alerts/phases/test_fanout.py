@@ -40,13 +40,16 @@ def reachable(conn: Connection, plan: str | None = "pro", **columns: Any) -> int
     return user
 
 
-def of_user(conn: Connection, user: int, event: int) -> dict[str, str]:
+def of_user(
+    conn: Connection, user: int, event: int, channels_off: tuple[str, ...] = ()
+) -> dict[str, str]:
     """The verdicts of one user, by channel."""
-    return {channel: v for (who, channel), v in verdicts(conn, event).items() if who == user}
+    found = verdicts(conn, event, channels_off=channels_off)
+    return {channel: v for (who, channel), v in found.items() if who == user}
 
 
 def test_first_reason_that_holds_is_the_one_given(conn: Connection) -> None:
-    """All six stand in the way of one SMS; each is taken away in turn."""
+    """All of them stand in the way of one SMS; each is taken away in turn."""
     add_plan(conn, "custom", types=["ASSET_RISK_SPIKE"], config={})
     user = add_user(conn, "custom")
     add_pref(conn, user, region="Asia")
@@ -57,6 +60,7 @@ def test_first_reason_that_holds_is_the_one_given(conn: Connection) -> None:
     def verdict() -> str:
         return of_user(conn, user, event)["sms"]
 
+    assert of_user(conn, user, event, ("sms",))["sms"] == "channel_off"
     assert verdict() == "plan_type"
     db.execute(conn, "UPDATE plan_settings SET allowed_alert_types = '{HIGH_IMPACT_EVENT}'")
     assert verdict() == "prefs"
@@ -74,6 +78,36 @@ def test_first_reason_that_holds_is_the_one_given(conn: Connection) -> None:
         conn, "UPDATE plan_settings SET delivery_config = %s", (Json(channel_config(sms=2)),)
     )
     assert verdict() == "instant"
+
+
+def test_a_channel_that_is_off_concerns_nobody_elses(conn: Connection) -> None:
+    user, event = reachable(conn), add_alert(conn)
+    before = of_user(conn, user, event)
+    off = of_user(conn, user, event, ("sms", "telegram"))
+    assert off == {**before, "sms": "channel_off", "telegram": "channel_off"}
+
+
+REFUSED = (
+    "INSERT INTO alerts_refused_addresses (user_id, channel, address_hash, refusals, last_at)"
+    " SELECT id, 'email', alerts_address_hash(id, 'email', email), %s, now() FROM users"
+    " WHERE id = %s"
+)
+
+
+@pytest.mark.parametrize("refusals", [1, 2, 3, 9])
+def test_an_address_refused_three_times_in_a_row_is_none_until_it_changes(
+    conn: Connection, refusals: int
+) -> None:
+    user, other, event = reachable(conn), reachable(conn), add_alert(conn)
+    before = of_user(conn, user, event)
+    db.execute(conn, REFUSED, (refusals, user))
+    refused = {"email": "missing_destination"} if refusals >= 3 else {}
+    assert of_user(conn, user, event) == {**before, **refused}
+    assert of_user(conn, other, event) == before
+    db.execute(conn, "UPDATE users SET email = ' ' || email WHERE id = %s", (user,))
+    assert of_user(conn, user, event) == {**before, **refused}  # what nobody sees is no change
+    db.execute(conn, "UPDATE users SET email = 'new@example.com' WHERE id = %s", (user,))
+    assert of_user(conn, user, event) == before
 
 
 PREFERENCES: list[tuple[dict[str, Any], dict[str, Any], bool]] = [
@@ -236,7 +270,8 @@ def test_delivery_of_either_kind_and_any_status_exists(
     add_delivery(conn, user, event, "email", kind=kind, status=status)
     counted = counts(database_url, "b")
     assert counted["deliveries_skipped_exists"] == 1
-    assert deliveries(conn)[event, user, "email"] == (kind, status)
+    stored = "queued" if status == "sending" else status
+    assert deliveries(conn)[event, user, "email"] == (kind, stored)
     assert counted["deliveries_created"] == 3
 
 

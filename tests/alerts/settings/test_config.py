@@ -22,9 +22,12 @@ def read(**environ: str) -> Settings:
 
 
 def problems(**environ: str) -> list[Problem]:
-    with pytest.raises(ConfigError) as caught:
-        read(**environ)
-    return caught.value.problems
+    """What is wrong: with the whole, or else with channels and what none of them needs."""
+    try:
+        channels = read(**environ).channels
+    except ConfigError as error:
+        return error.problems
+    return [*channels.problems, *channels.unused]
 
 
 def only_message(**environ: str) -> str:
@@ -86,6 +89,8 @@ VARIABLES: list[tuple[str, Get, Any, dict[str, Any], list[str]]] = [
       "2022-03-08T18:00:00": datetime(2022, 3, 8, 18, tzinfo=UTC),
       "2022-03-08T19:00:00+01:00": datetime(2022, 3, 8, 18, tzinfo=UTC)},
      ["yesterday", "2022-13-01", "1646762400", "18:00"]),
+    ("ALERTS_CHANNELS_OFF", lambda s: s.channels.off, frozenset(),
+     {"sms": {"sms"}, "sms, email": {"sms", "email"}}, ["fax", ",", "account", "sms;email"]),
     ("EMAIL_FROM", of_provider("EMAIL_FROM"), None,
      {one: one for one in (
          "a@example.com", "Name <a@example.com>", "<a@example.com>", "Dr. A (desk) <a@example.com>",
@@ -145,11 +150,12 @@ def test_every_problem_is_told_at_once() -> None:
     found = problems(
         ALERTS_SEND_WORKERS="none",
         ALERTS_TIMEZONE="Mars",
-        SMTP_URL="mail.example.com",
+        ALERTS_CHANNELS_OFF="fax",
         ALERTS_SEND_ALLOWLIST_USER_IDS="12,abc",
     )
     assert [p.variable for p in found] == [
-        "ALERTS_SEND_WORKERS", "ALERTS_SEND_ALLOWLIST_USER_IDS", "ALERTS_TIMEZONE", "SMTP_URL",
+        "ALERTS_SEND_WORKERS", "ALERTS_SEND_ALLOWLIST_USER_IDS", "ALERTS_TIMEZONE",
+        "ALERTS_CHANNELS_OFF",
     ]  # fmt: skip
     text = str(ConfigError(found))
     assert all(problem.message in text for problem in found)
@@ -229,7 +235,8 @@ def test_no_message_shows_a_secret() -> None:
         "INTERNAL_RUNNER_TOKEN": "hush-a,hush-b,hush-c",
         "ALERTS_SEND_WORKERS": "x",
     }
-    found = problems(**bad)
+    of_channels = problems(**{**SECRETS, "SMTP_URL": bad["SMTP_URL"]})
+    found = [*problems(**bad), *of_channels]
     assert {p.variable for p in found} >= {"SMTP_URL", "INTERNAL_RUNNER_TOKEN", "EMAIL_PROVIDER"}
     assert "hush" not in str(ConfigError(found)) + repr(found)
 

@@ -151,3 +151,9 @@ def test_any_reply_has_a_meaning_and_is_not_quoted(stage: Stage, code: int, repl
         assert failure.code is Code.PROVIDER_UNAVAILABLE
     if stage in (Stage.CONNECT, Stage.TLS, Stage.AUTH, MAIL):
         assert failure.failure_class in (FailureClass.OPERATOR, FailureClass.TRANSIENT)
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("reply", [b"4.7.1 greylisted", b"4.2.2 full", b"later"])
+def test_only_who_is_put_off_at_rcpt_is_put_off_alone(stage: Stage, reply: bytes) -> None:
+    assert refusal(stage, 451, reply).concerns_recipient is (stage is Stage.RCPT)

@@ -88,7 +88,13 @@ def test_parking_fails_whatever_is_in_doubt_at_once(code: FailureCode) -> None:
     assert decide(code, PARKING) == Decision("failed", code)
 
 
-@pytest.mark.parametrize("code", [*OF_CLASS[FailureClass.OPERATOR], *OF_CLASS[FailureClass.POLICY]])
+@pytest.mark.parametrize("code", OF_CLASS[FailureClass.OPERATOR])
+def test_a_row_that_pays_for_closing_its_channel_ends_at_the_maximum(code: FailureCode) -> None:
+    assert decide(code).status == "queued"
+    assert decide(code, attempts=5) == Decision("failed", code)
+
+
+@pytest.mark.parametrize("code", OF_CLASS[FailureClass.POLICY])
 def test_what_is_no_failure_of_the_row_is_refused(code: FailureCode) -> None:
     with pytest.raises(ValueError, match=code.value):
         decide(code)

@@ -17,7 +17,7 @@ from alerts.phases import Stop
 from tests.support.mailserver import MailServer
 from tests.support.provider_runs import CHANNEL_OF, environ, mail_environ, send
 from tests.support.providers import Fault, HttpProvider, own_error, refusal
-from tests.support.queue_world import delivery, queue_instants, statuses
+from tests.support.queue_world import delivery, let_time_pass, queue_instants, statuses
 from tests.support.world import NOW, counts_of, query, settings_for, wait_until
 
 ALL = pytest.mark.parametrize("name", CHANNEL_OF)
@@ -183,14 +183,17 @@ def test_what_the_account_does_not_allow_holds_the_channel(
     assert {(row["status"], row["attempts"]) for row in rows(conn)} == {("queued", 0)}
 
 
+@pytest.mark.usefixtures("no_patience")
 def test_full_queue_of_twilio_is_waited_for(
     conn: Connection, database_url: str, provider: HttpProvider
 ) -> None:
     queue_instants(conn, 1, "sms")
     provider.faults.append(refusal(429, own_error("twilio", 429, 21611)))
     counts = counts_of(send(database_url, environ(provider)["twilio"]), "c")
-    assert counts["deliveries"]["retried"] == 1
+    assert counts["deliveries"]["released"] == 1
+    assert counts["channels_closed"] == {"sms": "rate_limited"}
     assert rows(conn)[0]["failure_code"] == "rate_limited"
+    let_time_pass(conn)
     counts_of(send(database_url, environ(provider)["twilio"], IN_AN_HOUR), "c")
     assert len(provider.accepted) == 1
 

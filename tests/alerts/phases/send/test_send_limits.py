@@ -58,6 +58,7 @@ def test_rate_limit_holds_for_its_channel_and_slows_no_other(
     assert max(ends) < starts[-1]
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_short_wish_to_wait_is_sat_out(conn: Connection, database_url: str) -> None:
     queue_instants(conn, 40)
     channel = RememberingChannel(refused_first(C.RATE_LIMITED, 0.5))
@@ -65,14 +66,14 @@ def test_short_wish_to_wait_is_sat_out(conn: Connection, database_url: str) -> N
     report = run(database_url, "c", channels=all_channels(email=channel), environ=environ)
     counts = counts_of(report, "c")
     assert counts["stopped_early"] is None
-    assert counts["deliveries"]["retried"] == 1
-    assert statuses(conn) == {"sent": 39, "queued": 1}
+    assert counts["deliveries"]["retried"] == 0
+    assert statuses(conn) == {"sent": 40}
     assert report.record.duration_ms is not None
     assert report.record.duration_ms >= 500
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "max_seconds"), [(31.0, None), (10.0, 5.0)], ids=["too long", "past deadline"]
+    ("retry_after", "max_seconds"), [(31.0, None), (10.0, 25.0)], ids=["too long", "past deadline"]
 )
 def test_long_wish_to_wait_ends_the_run_as_rate_limited(
     conn: Connection, database_url: str, retry_after: float, max_seconds: float | None
@@ -90,10 +91,11 @@ def test_long_wish_to_wait_ends_the_run_as_rate_limited(
     counts = counts_of(report, "c")
     assert counts["stopped_early"] == "rate_limited"
     assert statuses(conn) == {"sent": 20, "queued": 40}
-    released = value(conn, "SELECT count(*) FROM user_alert_deliveries WHERE attempts > 0")
-    assert released == 21  # the 20 of the other channel and the one that was refused
+    tried = value(conn, "SELECT count(*) FROM user_alert_deliveries WHERE attempts > 0")
+    assert tried == 20  # of the other channel: the row that was refused has lost nothing
 
 
+@pytest.mark.usefixtures("short_waits")
 def test_pause_that_ends_while_others_send_leaves_nothing_behind(
     conn: Connection, database_url: str
 ) -> None:
@@ -105,7 +107,7 @@ def test_pause_that_ends_while_others_send_leaves_nothing_behind(
     )
     environ = {"ALERTS_SEND_WORKERS": "4"}
     counts = counts_of(run(database_url, "c", channels=channels, environ=environ), "c")
-    assert statuses(conn) == {"sent": 7, "queued": 1}
+    assert statuses(conn) == {"sent": 8}
     assert counts["stopped_early"] is None
 
 
@@ -154,7 +156,7 @@ def test_parking_claims_no_more_than_the_workers_take(conn: Connection, database
 
     def answer(message: Message) -> str | None:
         with lock:
-            text = "SELECT count(*) FROM user_alert_deliveries WHERE status = 'sending'"
+            text = "SELECT count(*) FROM alerts_leased"
             claimed.append(value(watching, text))
         return None
 

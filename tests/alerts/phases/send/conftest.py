@@ -1,0 +1,17 @@
+"""Waits of closed channels: short ones, or none."""
+
+import pytest
+
+from alerts.phases.send import channel_state, gates
+
+
+@pytest.fixture
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first closing takes a fifth of a second."""
+    monkeypatch.setattr(channel_state, "FIRST_SECONDS", 0.2)
+
+
+@pytest.fixture
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run waits for no channel."""
+    monkeypatch.setattr(gates, "SAT_OUT_SECONDS", -1.0)
