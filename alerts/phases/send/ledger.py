@@ -17,6 +17,7 @@ from alerts.phases.context import Counts, PhaseContext
 from alerts.phases.send import claims, leases
 from alerts.phases.send.claims import QUEUE_OF, QUEUES, Claim, Queue
 from alerts.phases.send.leases import Outcome
+from alerts.phases.send.refusals import note_refusals
 from alerts.phases.send.retry import RetryPolicy, after_failure
 from alerts.phases.send.statements import Session
 
@@ -91,6 +92,8 @@ class Ledger:
             moved = self._write(queue, mine)
             self._in_hand = [each for each in self._in_hand if each.claim.source != queue.name]
             # A refused outcome is no longer ours to count as anything but given away.
+            stored = [each for each in mine if each.claim.id in moved]
+            note_refusals(self.session.conn, stored, self._context.clock.now())
             self.tally[queue.name].update(
                 _count_name(each) if each.claim.id in moved else "released" for each in mine
             )
