@@ -148,12 +148,24 @@ def _states(style: Style, channels: Mapping[str, Mapping[str, Any]]) -> list[str
     columns = [*(Column(name) for name in names), Column("in doubt", right=True)]
     cells: list[tuple[Any, ...]] = []
     for name, told in channels.items():
-        state = "paused" if told["paused"] else clean(told["held"] or "ok")
-        if told["configured"] is False:
-            state = "not configured"
+        state = _state_of(told)
         waited = _minutes(told["oldest_due_delivery_minutes"])
         cells.append((name, state, waited, sum(told["in_doubt"].values())))
     return table(style, columns, cells)
+
+
+def _state_of(told: Mapping[str, Any]) -> str:
+    if told["paused"]:
+        return "paused"
+    if told["since"]:
+        tried = told["next_try_at"]
+        when = f"after {clean(tried)[11:19]} UTC" if tried else "with the next run"
+        return f"{told['state']}: {clean(told['code'])}, {told['waiting']} wait, next try {when}"
+    if told["state"] == "off":
+        return "off"
+    if told["configured"] is False:
+        return "not configured"
+    return clean(told["held"] or "ok")
 
 
 def _finding(style: Style, severity: str, code: str, text: str, hint: str = "") -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from alerts import db
 from alerts.channels.names import CHANNELS, DIGEST_CHANNELS, SEND_CHANNELS
 from alerts.failures import FailureClass, FailureCode, codes_of
+from alerts.health.channels import channel_state, read_states
 from alerts.health.counts import (
     DELIVERIES,
     DIGESTS,
@@ -45,6 +46,7 @@ class Reading:
     queue_differs: bool
     runs: Runs
     paused: list[dict[str, Any]]
+    states: dict[str, db.Row]  # of channels, by name
 
     def own(self, source: str, span: timedelta) -> list[Cell]:
         """A window's rows that are the engine's."""
@@ -90,12 +92,14 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         queue_differs=queue_differs(conn),
         runs=read_runs(conn),
         paused=[pauses.as_json(each) for each in pauses.current(conn)],
+        states=read_states(conn),
     )
 
 
 def _facts(reading: Reading, settings: Settings) -> Facts:
     runs, not_configured = reading.runs, FailureCode.CHANNEL_NOT_CONFIGURED.value
     day = [*reading.own(DELIVERIES, DAY), *reading.windows[DIGESTS, DAY]]
+    off = {name for name, row in reading.states.items() if row["switched_off"]}  # deliberately
     return Facts(
         expected_minutes=settings.expected_interval_minutes,
         last_finished_status=runs.last_finished["status"] if runs.last_finished else None,
@@ -103,7 +107,9 @@ def _facts(reading: Reading, settings: Settings) -> Facts:
         stale_runs=runs.stale_runs,
         oldest_minutes=max(minutes or 0.0 for minutes in _waiting(reading).values()),
         lapsed_claims=sum(row["lapsed_claims"] for row in reading.queue.values()),
-        not_configured=sum(c.amount for c in day if c.failure_code == not_configured),
+        not_configured=sum(
+            c.amount for c in day if c.failure_code == not_configured and c.channel not in off
+        ),
         channels=_by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
         paused=reading.paused,
         held=runs.held(),
@@ -215,6 +221,7 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
     return {
         "configured": seen.get("configured") if name in SEND_CHANNELS else True,
         "held": sending.get("channels_held", {}).get(name),
+        **channel_state(name, reading.states.get(name), _queued(name, reading)),
         "rate_limited": seen.get("rate_limited") if name in SEND_CHANNELS else False,
         "oldest_due_delivery_minutes": _minutes(queue["delivery"], reading.now),
         "oldest_due_digest_minutes": _minutes(queue["digest"], reading.now),
@@ -226,6 +233,13 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
         "in_doubt": doubts,
         "paused": any(each["channel"] in (None, name) for each in reading.paused),
     }
+
+
+def _queued(name: str, reading: Reading) -> int:
+    """Messages of the last seven days that are to be sent."""
+    instant = [cell for cell in reading.own(DELIVERIES, WEEK) if cell.kind == "instant"]
+    cells = (*instant, *reading.windows[DIGESTS, WEEK])
+    return sum(c.amount for c in cells if c.channel == name and c.status == "queued")
 
 
 def _took(waits: dict[int, int]) -> dict[str, int | None]:

@@ -35,6 +35,14 @@ RETURNING xmax <> 0 AS was_paused
 
 _RESUME = "DELETE FROM alerts_pauses WHERE channel = %(channel)s"
 
+# Whoever resumes does not want to wait for a channel's next probe.
+_OPEN = """
+UPDATE alerts_channel_state
+SET closed_since = NULL, closed_until = NULL, code = NULL, failures = 0
+WHERE closed_since IS NOT NULL AND (%(channel)s = 'all' OR channel = %(channel)s)
+RETURNING channel
+"""
+
 
 @dataclass(frozen=True)
 class Pause:
@@ -87,10 +95,11 @@ def resume(
     token_key_id: str,
     scrub: Callable[[str], str],
 ) -> dict[str, Any]:
-    """End a pause; what was not paused stays as it is. The rest as :func:`pause`."""
+    """End a pause, and open channels that are closed. The rest as :func:`pause`."""
     name, safe = channel or ENGINE, _stored(reason, scrub) if reason else None
     was_paused = db.execute(conn, _RESUME, {"channel": name}) > 0
-    return _answer(conn, "resume", name, safe, was_paused, now, token_key_id)
+    opened = sorted(row["channel"] for row in db.fetch_all(conn, _OPEN, {"channel": name}))
+    return _answer(conn, "resume", name, safe, was_paused, now, token_key_id, opened)
 
 
 def as_json(pause: Pause) -> dict[str, Any]:
@@ -112,15 +121,17 @@ def _answer(
     was_paused: bool,
     now: datetime,
     token_key_id: str,
+    opened: list[str] | None = None,
 ) -> dict[str, Any]:
+    told = {} if opened is None else {"opened": opened}
     action_id = audit.record_action(
         conn,
         action=action,
         token_key_id=token_key_id,
         parameters={"channel": channel, "reason": reason},
-        result={"was_paused": was_paused},
+        result={"was_paused": was_paused, **told},
         now=now,
     )
     paused = [as_json(each) for each in current(conn)]
-    return {"action": action, "channel": channel, "was_paused": was_paused, "paused": paused,
-            "action_id": action_id}  # fmt: skip
+    return {"action": action, "channel": channel, "was_paused": was_paused, **told,
+            "paused": paused, "action_id": action_id}  # fmt: skip

@@ -9,14 +9,21 @@ from typing import Any
 from psycopg2 import sql
 
 from alerts import db
-from alerts.failures import FailureClass, codes_of
+from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.phases.send.claims import LEFT_OUT, QUEUES, too_old
 from alerts.repair import audit
 from alerts.settings.config import Settings
 
 _QUEUE_OF = {queue.name: queue for queue in QUEUES}
 KINDS = {name: queue.table for name, queue in _QUEUE_OF.items()}
-INCLUDES = ("exhausted", "unknown", "not_configured")
+INCLUDES = ("exhausted", "unknown", "not_configured", "refused")
+# What whoever asks for more than the safe ones has to know before.
+WARNINGS = {
+    "unknown": "Some of these messages may have arrived: their recipients would get them twice.",
+    "refused": "These messages were refused for good. Providers count messages to addresses that "
+    "do not work against their sender: mend the addresses, or the text, first.",
+}
+_REFUSED = (FailureCode.RECIPIENT_INVALID.value, FailureCode.PAYLOAD_INVALID.value)
 MAX_SINCE_HOURS = 168
 DEFAULT_SINCE_HOURS = 24
 
@@ -30,7 +37,8 @@ SELECT
     CASE
         WHEN q.status <> 'skipped' AND NOT coalesce(
             q.failure_code = ANY (%(transient)s::text[])
-            OR (%(include_unknown)s AND q.failure_code = ANY (%(unknown)s::text[])),
+            OR (%(include_unknown)s AND q.failure_code = ANY (%(unknown)s::text[]))
+            OR (%(include_refused)s AND q.failure_code = ANY (%(refused)s::text[])),
             FALSE
         ) THEN coalesce(q.failure_code, 'no_code')
         ELSE coalesce(
@@ -83,7 +91,14 @@ _REQUEUE = """
 UPDATE {table} AS q
 SET status = 'queued', next_retry_at = NULL, failed_at = NULL, failure_code = NULL
 WHERE q.id = ANY (%(ids)s) AND q.status IN ('failed', 'skipped')
-RETURNING q.channel
+RETURNING q.channel, q.user_id
+"""
+
+# An address that was refused too often counts as none: whoever sends to it again wants to know.
+_FORGIVE = """
+DELETE FROM alerts_refused_addresses AS r
+USING unnest(%(user_ids)s::bigint[], %(channels)s::text[]) AS again (user_id, channel)
+WHERE r.user_id = again.user_id AND r.channel = again.channel
 """
 
 
@@ -92,8 +107,9 @@ class RetryRequest:
     """What to send again: failures of the last ``since_hours``, at most ``limit`` of them.
 
     Each value of ``include`` lifts one exclusion: ``exhausted``, ``unknown``,
-    ``not_configured``. With ``failure_code`` or ``channel`` only such rows are looked at and
-    counted. What sending would skip is left out whatever is asked for.
+    ``not_configured``, ``refused`` (what was refused for good, and the addresses that count as
+    none for it; never what the recipient has blocked). With ``failure_code`` or ``channel`` only
+    such rows are looked at and counted. What sending would skip is left out whatever is asked for.
     """
 
     kind: str
@@ -126,6 +142,9 @@ def retry_failed(
     if not request.dry_run:
         ids = [row["id"] for row in picked]
         picked = db.fetch_all(conn, _statement(_REQUEUE, request.kind), {"ids": ids})
+        if "refused" in request.include:
+            places = {name: [row[name[:-1]] for row in picked] for name in ("user_ids", "channels")}
+            db.execute(conn, _FORGIVE, places)
     for row in picked:
         by_channel[row["channel"]] = by_channel.get(row["channel"], 0) + 1
     result = {
@@ -136,6 +155,7 @@ def retry_failed(
         "requeued": len(picked),
         "excluded": excluded,
         "by_channel": by_channel,
+        "warnings": [WARNINGS[name] for name in WARNINGS if name in request.include],
         "action_id": None,
     }
     if not request.dry_run:
@@ -185,6 +205,7 @@ def _parameters(settings: Settings, request: RetryRequest, now: datetime) -> dic
         "too_old": too_old(_QUEUE_OF[request.kind], settings.delivery_max_age_hours, now),
         "transient": list(codes_of(FailureClass.TRANSIENT)),
         "unknown": list(codes_of(FailureClass.UNKNOWN)),
+        "refused": list(_REFUSED),
         **{f"include_{name}": name in request.include for name in INCLUDES},
     }
 

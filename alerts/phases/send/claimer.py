@@ -15,13 +15,14 @@ from alerts.phases.context import PhaseContext
 from alerts.phases.send import claims
 from alerts.phases.send.claims import QUEUES, Claim, Claimed, Queue
 from alerts.phases.send.content import Contents
+from alerts.phases.send.shares import Part
 from alerts.phases.send.statements import Session
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """At most ``rooms[channel]`` rows a channel and ``limit`` in all, from one queue after the
-    other.
+    """At most ``rooms[channel]`` rows a channel, ``parts`` of it from each queue, and ``limit`` in
+    all, from one queue after the other.
 
     ``unconfigured``: channels whose rows are skipped; ``exempt``: claimed although they are
     closed.
@@ -32,6 +33,7 @@ class Wanted:
     unconfigured: Sequence[str] = ()
     exempt: Sequence[str] = ()
     queues: Sequence[Queue] = QUEUES
+    parts: Mapping[Part, int] = field(default_factory=dict)  # without one: all of the room
 
 
 @dataclass
@@ -40,6 +42,8 @@ class Found:
 
     wanted: Wanted
     by_queue: list[tuple[Queue, Claimed]] = field(default_factory=list)
+    empty: set[Part] = field(default_factory=set)  # brought less than was asked for
+    full: set[Part] = field(default_factory=set)  # the others that were asked
     to_send: list[Claim] = field(default_factory=list)
     by_channel: Counter[str] = field(default_factory=Counter)  # all rows moved
     error: Exception | None = None  # then nothing of it may be sent: it may lack its content
@@ -79,10 +83,10 @@ class Claimer:
     def _claim_from(self, session: Session, queue: Queue, found: Found) -> None:
         context, wanted = self._context, found.wanted
         left = {
-            name: room - found.by_channel[name]
+            name: min(room - found.by_channel[name], wanted.parts.get((queue.name, name), room))
             for name, room in wanted.rooms.items()
-            if room > found.by_channel[name]
         }
+        left = {name: room for name, room in left.items() if room > 0}
         limit = wanted.limit - found.by_channel.total()
         if not left or limit <= 0:
             return
@@ -99,6 +103,10 @@ class Claimer:
             allowlist=context.settings.allowlist,
         )
         found.by_queue.append((queue, claimed))
+        for name, room in left.items():
+            cut = claimed.by_channel.total() >= limit
+            few = claimed.by_channel[name] < room and not cut
+            (found.empty if few else found.full).add((queue.name, name))
         found.to_send += claimed.to_send
         found.by_channel += claimed.by_channel
 

@@ -17,7 +17,9 @@ from alerts.phases.context import Counts, PhaseContext
 from alerts.phases.send import claims, leases
 from alerts.phases.send.claims import QUEUE_OF, QUEUES, Claim, Queue
 from alerts.phases.send.leases import Outcome
+from alerts.phases.send.refusals import note_refusals
 from alerts.phases.send.retry import RetryPolicy, after_failure
+from alerts.phases.send.shares import Part
 from alerts.phases.send.statements import Session
 
 # Claimed is the sum of these.
@@ -79,11 +81,11 @@ class Ledger:
         for code, rows in found.skipped.items():
             tally[_SKIPPED[FailureCode(code)]] += rows
 
-    def record(self, outcomes: Iterable[Outcome]) -> int:
-        """Store and count outcomes, and those that an error kept from being stored before; the
-        number of rows that no attempt was made at (released or without destination), which use up
-        nothing of the run's cap."""
-        not_tried = 0
+    def record(self, outcomes: Iterable[Outcome]) -> Counter[Part]:
+        """Store and count outcomes, and those that an error kept from being stored before; how
+        many rows of each queue and channel no attempt was made at (released or without
+        destination), which use up nothing of the run's cap."""
+        not_tried: Counter[Part] = Counter()
         self._in_hand += outcomes
         while self._in_hand:
             queue = QUEUE_OF[self._in_hand[0].claim.source]
@@ -91,10 +93,12 @@ class Ledger:
             moved = self._write(queue, mine)
             self._in_hand = [each for each in self._in_hand if each.claim.source != queue.name]
             # A refused outcome is no longer ours to count as anything but given away.
+            stored = [each for each in mine if each.claim.id in moved]
+            note_refusals(self.session.conn, stored, self._context.clock.now())
             self.tally[queue.name].update(
                 _count_name(each) if each.claim.id in moved else "released" for each in mine
             )
-            not_tried += sum(each.tried == 0 for each in mine)
+            not_tried.update((queue.name, each.claim.channel) for each in mine if not each.tried)
         return not_tried
 
     def record_rescued(self, queue: Queue, outcomes: list[Outcome]) -> int:

@@ -1,8 +1,17 @@
-"""Waits of closed channels: short ones, or none."""
+"""The test server of the HTTP providers; waits of closed channels: short ones, or none."""
+
+from collections.abc import Iterator
 
 import pytest
 
 from alerts.phases.send import channel_state, gates
+from tests.support.providers import HttpProvider
+
+
+@pytest.fixture
+def provider() -> Iterator[HttpProvider]:
+    with HttpProvider() as found:
+        yield found
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ QUICK = {"ALERTS_PROVIDER_TIMEOUT_SECONDS": "1", "ALERTS_SEND_WORKERS": "4"}
 
 
 @pytest.fixture
-def provider() -> Iterator[HttpProvider]:
-    with HttpProvider() as found:
-        yield found
-
-
-@pytest.fixture
 def mail() -> Iterator[MailServer]:
     with MailServer() as found:
         yield found

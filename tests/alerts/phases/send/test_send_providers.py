@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 import pytest
 from psycopg2.extensions import connection as Connection
@@ -13,12 +12,6 @@ from tests.support.provider_runs import CHANNEL_OF, environ, mail_environ, send
 from tests.support.providers import Fault, HttpProvider, own_error, refusal
 from tests.support.queue_world import add_digest, delivery, queue_instants, statuses
 from tests.support.world import add_alert, add_user, counts_of, query
-
-
-@pytest.fixture
-def provider() -> Iterator[HttpProvider]:
-    with HttpProvider() as found:
-        yield found
 
 
 @pytest.mark.parametrize("name", CHANNEL_OF)
