@@ -11,9 +11,9 @@ from alerts import db
 from alerts.channels.names import KINDS
 from alerts.engine import RunRequest, run_engine
 from alerts.phases.channel_sql import UNSEEN
-from tests.alerts.phases.send.test_send_providers import CHANNEL_OF, SENDER, environ
 from tests.support.mailserver import MailServer
 from tests.support.phases import verdicts
+from tests.support.provider_runs import CHANNEL_OF, SENDER, environ
 from tests.support.providers import HttpProvider
 from tests.support.world import (
     NOW,
