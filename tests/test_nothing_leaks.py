@@ -127,8 +127,9 @@ def test_mail_replies_that_echo(
     with MailServer() as server:
         for stage in stages:
             server.fail(stage, code if code == "close" else f"{code} {said}")
-        for _ in stages:  # some close the channel: then one message probes it
-            watched(database_url, tmp_path)(
+        for run in range(len(stages)):  # some close the channel: then one message probes it
+            (folder := tmp_path / str(run)).mkdir()
+            watched(database_url, folder)(
                 *("--phase", "all", "--now", NOW.isoformat(), "--log-json", "--max-seconds", "20"),
                 EMAIL_PROVIDER="smtp",
                 SMTP_URL=f"smtp://127.0.0.1:{server.port}",
