@@ -25,4 +25,5 @@ def test_weather(conn: Connection, database_url: str, seed: int) -> None:
     assert found.most_copies <= 2
     assert found.most_calls_while_closed <= 1
     assert [row for row in found.lost if row["failure_code"] not in MAY_END] == []
-    assert max(found.worst_minutes.values(), default=0) <= 120
+    # Hours that a provider asked for, and dead rows that close a channel once more, are in it.
+    assert max(found.worst_minutes.values(), default=0) <= 240
