@@ -142,10 +142,8 @@ class _Run:
     def fail(self, summary: str) -> RunReport:
         return self._finish("failed", summary)
 
-    def _connect(self) -> db.Connection:
-        return self.open_session(
-            application_name="alerts-engine", lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS
-        )
+    def _connect(self, name: str = "alerts-engine") -> db.Connection:
+        return self.open_session(application_name=name, lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS)
 
     def _choose_channels(self) -> Mapping[str, Channel]:
         if self.request.dry_run:
@@ -244,6 +242,8 @@ class _Run:
             dry_run=self.request.dry_run,
             stop=self.hooks.stop,
             ensure_lock=self.locks.ensure_held,
+            # A dry run is one transaction: nothing else sees what it has done.
+            open_connection=None if self.request.dry_run else self._connect,
             channels=self.channels,
             paused=frozenset(each.channel for each in self.pauses),
             scrub=self.redactor.scrub,

@@ -27,6 +27,11 @@ CREATE TABLE IF NOT EXISTS alerts_health_counts (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.02);
 -- Old figures change no more: vacuumed often, they are read from the key's index alone.
 
+-- What is queued, of however long ago: as many entries as there are blocks of it.
+CREATE INDEX IF NOT EXISTS idx_alerts_health_counts_queued
+ON alerts_health_counts (source, kind) INCLUDE (amount)
+WHERE level = 'six_hours' AND status = 'queued' AND amount <> 0;
+
 -- So many rows more (or fewer), alike in all that health tells apart.
 CREATE TABLE IF NOT EXISTS alerts_health_changes (
     source TEXT NOT NULL,  -- deliveries, digests

@@ -255,7 +255,7 @@ BUGS: dict[str, tuple[str, str, str, bool]] = {
     "digest": ("phases.send.content", "module.render_digest", "KeyError(said)", True),
     "channels": ("engine", "module.build_channels", "RuntimeError(said, str(args))", False),
     "claims": ("phases.send.claims", "module.claim_due", "ValueError(f'not {said!r}')", True),
-    "sending": ("phases.send.content", "module.Contents.renderers", "RuntimeError(said)", False),
+    "sending": ("phases.send.content", "module.Contents.load", "RuntimeError(said)", False),
     "thread": ("phases.send.dispatch", "module._attempt", "RuntimeError(said)", False),
     "recorder": ("engine_observability", "module.store", "RuntimeError(said)", True),
     "crash": ("runner", "module.run_engine", "RuntimeError(said)", False),

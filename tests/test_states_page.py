@@ -14,8 +14,8 @@ from tests.support.world import value
 
 PAGE = (CHECKOUT / "docs/states.md").read_text()
 CHECKS = {
-    "Delivery": "ck_user_alert_deliveries_status",
-    "Digest": "ck_user_alert_digests_status",
+    "Delivery": "ck_user_alert_deliveries_state",
+    "Digest": "ck_user_alert_digests_state",
     "Run": "alerts_engine_runs_status_check",
 }
 
@@ -26,7 +26,8 @@ def section(title: str) -> str:
 
 def drawn(title: str) -> set[str]:
     """The states of a section's diagram."""
-    arrows = re.findall(r"^    (\S+) --> ([^\s:]+)", section(title), re.MULTILINE)
+    diagram = section(title).partition("```mermaid")[2].partition("```")[0]
+    arrows = re.findall(r"^    (\S+) --> ([^\s:]+)", diagram, re.MULTILINE)
     return {state for arrow in arrows for state in arrow} - {"[*]"}
 
 

@@ -6,7 +6,8 @@ hours of a stretch are read as such; of a block that an edge cuts the hours; of 
 minutes; of a minute that a window's edge cuts the rows. At the clock's end the current hour is
 taken whole, and what lies after the clock is taken away: that is nothing but in a replay. What
 changed of late is not in the counts yet and is read by minute. So the price depends neither on
-history nor on the volume.
+history nor on the volume. What a run holds at the moment is queued in the tables and counted so;
+here it is told as sending.
 """
 
 from __future__ import annotations
@@ -98,6 +99,20 @@ cut_sent AS (
       AND ((created_at >= %(day_ago)s AND created_at < %(cut_1_end)s)
            OR (created_at > %(now)s AND created_at < %(now_end)s))
 ),
+leased AS (
+    SELECT
+        'deliveries' AS source, d.created_at::timestamptz AS created_at, d.channel,
+        d.delivery_kind AS kind, d.failure_code, d.attempts
+    FROM alerts_leased AS l
+    JOIN user_alert_deliveries AS d ON d.id = l.id
+    WHERE l.source = 'deliveries' AND d.status = 'queued'
+    UNION ALL
+    SELECT
+        'digests', g.created_at::timestamptz, g.channel, 'digest', g.failure_code, g.attempts
+    FROM alerts_leased AS l
+    JOIN user_alert_digests AS g ON g.id = l.id
+    WHERE l.source = 'digests' AND g.status = 'queued'
+),
 counted AS (
     SELECT
         source,
@@ -111,6 +126,14 @@ counted AS (
         coalesce(failure_code, ''), alerts_health_retried(status, attempts::integer), -1,
         (CASE WHEN created_at > %(now)s THEN -1 ELSE 1 END * amount)::integer
     FROM cut
+    UNION ALL
+    SELECT
+        l.source, width_bucket(l.created_at, %(edges)s), l.channel, l.kind, told.status,
+        coalesce(l.failure_code, ''), alerts_health_retried(told.status, l.attempts::integer), -1,
+        told.amount
+    FROM leased AS l
+    CROSS JOIN (VALUES ('queued', -1), ('sending', 1)) AS told (status, amount)
+    WHERE l.created_at <= %(now)s
     UNION ALL
     SELECT
         source, 0, channel, kind, '', '', FALSE, alerts_health_wait_seconds(waited),

@@ -6,63 +6,69 @@ from datetime import datetime
 
 from alerts import db
 
-# Since when the oldest due row of each channel waits, on the business clock. Rows never tried
-# and rows whose retry is due are two ranges of the queue's index; of the first range the first row
-# is the oldest. And how many claims have lapsed, on the wall clock.
+# Since when the oldest due row of each channel waits, on the business clock: the first one that a
+# claim would take. And how many rows are held by leases that have lapsed, on the wall clock.
 OLDEST_DUE = """
 SELECT
     c.channel,
-    least(
-        (
-            SELECT q.created_at
-            FROM user_alert_deliveries AS q
-            WHERE q.status = 'queued' AND q.delivery_kind = 'instant' AND q.channel = c.channel
-              AND q.next_retry_at IS NULL AND q.created_at <= %(now)s
-            ORDER BY q.created_at
-            LIMIT 1
-        ),
-        (
-            SELECT q.next_retry_at
-            FROM user_alert_deliveries AS q
-            WHERE q.status = 'queued' AND q.delivery_kind = 'instant' AND q.channel = c.channel
-              AND q.next_retry_at <= %(now)s AND q.created_at <= %(now)s
-            ORDER BY q.next_retry_at
-            LIMIT 1
-        )
-    )::timestamptz AS delivery,
-    least(
-        (
-            SELECT g.window_end
-            FROM user_alert_digests AS g
-            WHERE g.status = 'queued' AND g.channel = c.channel
-              AND g.next_retry_at IS NULL AND g.window_end <= %(now)s
-            ORDER BY g.window_end
-            LIMIT 1
-        ),
-        (
-            SELECT min(greatest(g.window_end, g.next_retry_at))
-            FROM user_alert_digests AS g
-            WHERE g.status = 'queued' AND g.channel = c.channel
-              AND g.next_retry_at <= %(now)s AND g.window_end <= %(now)s
-        )
-    )::timestamptz AS digest,
+    (
+        SELECT q.due_at
+        FROM alerts_send_queue AS q
+        WHERE q.source = 'deliveries' AND q.channel = c.channel AND q.due_at <= %(now)s
+        ORDER BY q.due_at, q.id
+        LIMIT 1
+    ) AS delivery,
+    (
+        SELECT q.due_at
+        FROM alerts_send_queue AS q
+        WHERE q.source = 'digests' AND q.channel = c.channel AND q.due_at <= %(now)s
+        ORDER BY q.due_at, q.id
+        LIMIT 1
+    ) AS digest,
     coalesce(lost.amount, 0) AS lapsed_claims
 FROM unnest(%(channels)s::text[]) AS c (channel)
 LEFT JOIN (
-    SELECT s.channel, count(*) AS amount
+    SELECT held.channel, count(*) AS amount
     FROM (
         SELECT d.channel
-        FROM user_alert_deliveries AS d
-        WHERE d.status = 'sending' AND d.delivery_kind IN ('instant', 'digest')
-          AND (d.claimed_until < clock_timestamp() OR d.claimed_until IS NULL)
+        FROM alerts_leased AS l
+        JOIN user_alert_deliveries AS d ON d.id = l.id
+        WHERE l.source = 'deliveries' AND l.until < clock_timestamp() AND d.status = 'queued'
         UNION ALL
         SELECT g.channel
-        FROM user_alert_digests AS g
-        WHERE g.status = 'sending'
-          AND (g.claimed_until < clock_timestamp() OR g.claimed_until IS NULL)
-    ) AS s
-    GROUP BY s.channel
+        FROM alerts_leased AS l
+        JOIN user_alert_digests AS g ON g.id = l.id
+        WHERE l.source = 'digests' AND l.until < clock_timestamp() AND g.status = 'queued'
+    ) AS held
+    GROUP BY held.channel
 ) AS lost ON lost.channel = c.channel
+"""
+
+# How many rows are to be sent by the counts, and how many of them the queue and the leases have.
+# The queue is read no further than this: a difference that is lasting is seen once it is shorter.
+QUEUE_READ = 5_000
+MEMBERS = """
+SELECT
+    (
+        SELECT coalesce(sum(c.amount), 0)::bigint
+        FROM (
+            SELECT amount, source, kind FROM alerts_health_counts
+            WHERE level = 'six_hours' AND status = 'queued' AND amount <> 0
+            UNION ALL
+            SELECT amount, source, kind FROM alerts_health_changes WHERE status = 'queued'
+        ) AS c
+        WHERE c.source = 'digests' OR (c.source = 'deliveries' AND c.kind = 'instant')
+    ) AS counted,
+    (
+        SELECT count(*) FROM (SELECT FROM alerts_send_queue LIMIT %(read)s) AS q
+    ) AS queued,
+    (
+        SELECT count(*)
+        FROM alerts_leased AS l
+        LEFT JOIN user_alert_deliveries AS d ON l.source = 'deliveries' AND d.id = l.id
+        LEFT JOIN user_alert_digests AS g ON l.source = 'digests' AND g.id = l.id
+        WHERE (d.status = 'queued' AND d.delivery_kind = 'instant') OR g.status = 'queued'
+    ) AS leased
 """
 
 
@@ -71,3 +77,12 @@ def read_queue(conn: db.Connection, channels: tuple[str, ...], now: datetime) ->
     ``lapsed_claims``."""
     rows = db.fetch_all(conn, OLDEST_DUE, {"now": now, "channels": list(channels)})
     return {row["channel"]: row for row in rows}
+
+
+def queue_differs(conn: db.Connection) -> bool:
+    """Whether the queue and the leases hold more or fewer rows than are to be sent, as far as the
+    queue is read: of a longer one only a surplus is seen."""
+    row = db.fetch_all(conn, MEMBERS, {"read": QUEUE_READ})[0]
+    held = row["queued"] + row["leased"]
+    differs: bool = row["counted"] < held or (row["queued"] < QUEUE_READ and row["counted"] > held)
+    return differs

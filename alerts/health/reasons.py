@@ -30,6 +30,7 @@ class Facts:
     paused: list[dict[str, Any]]
     held: dict[str, str]  # by channel the code, in the last finished run
     counts_stale_since: datetime | None  # a change was not counted; None: all were
+    queue_differs: bool  # from what is to be sent by the counts
 
 
 def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
@@ -92,4 +93,10 @@ def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
             "may be wrong; run python -m alerts rebuild."
         )
         reasons.append(("counts_stale", text))
+    elif facts.queue_differs:
+        text = (
+            "The send queue does not hold exactly what is queued, so messages may never be sent; "
+            "run python -m alerts rebuild."
+        )
+        reasons.append(("queue_differs", text))
     return reasons

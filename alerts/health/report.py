@@ -19,7 +19,7 @@ from alerts.health.counts import (
     percentile,
     read_counts,
 )
-from alerts.health.queue import read_queue
+from alerts.health.queue import queue_differs, read_queue
 from alerts.health.reasons import Facts, degraded_reasons, failing_reasons
 from alerts.health.runs import Runs, read_runs, rounded
 from alerts.health.windows import DAY, HOUR, WEEK
@@ -42,6 +42,7 @@ class Reading:
     counts: HealthCounts
     windows: dict[tuple[str, timedelta], list[Cell]]  # by source and span, other parts' kinds too
     queue: dict[str, db.Row]
+    queue_differs: bool
     runs: Runs
     paused: list[dict[str, Any]]
 
@@ -86,6 +87,7 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
             for span in (HOUR, DAY, WEEK)
         },
         queue=read_queue(conn, CHANNELS, now),
+        queue_differs=queue_differs(conn),
         runs=read_runs(conn),
         paused=[pauses.as_json(each) for each in pauses.current(conn)],
     )
@@ -106,6 +108,7 @@ def _facts(reading: Reading, settings: Settings) -> Facts:
         paused=reading.paused,
         held=runs.held(),
         counts_stale_since=reading.counts.stale_since,
+        queue_differs=reading.queue_differs,
     )
 
 

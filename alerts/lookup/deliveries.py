@@ -17,20 +17,38 @@ ROWS_LOOKED_AT = 20_000
 MOST_ITEMS = 200
 
 DELIVERY_COLUMNS = """
-    q.id, q.user_id, q.alert_event_id AS event_id, q.channel, q.delivery_kind AS kind, q.status,
-    q.attempts, q.failure_code, q.next_retry_at::timestamptz AS next_retry_at,
+    q.id, q.user_id, q.alert_event_id AS event_id, q.channel, q.delivery_kind AS kind,
+    CASE WHEN lease.until IS NULL THEN q.status ELSE 'sending' END AS status, q.attempts,
+    q.failure_code, q.next_retry_at::timestamptz AS next_retry_at,
     q.created_at::timestamptz AS created_at, q.sent_at::timestamptz AS sent_at,
-    q.failed_at::timestamptz AS failed_at, q.claimed_by,
-    q.claimed_until::timestamptz AS claimed_until,
+    q.failed_at::timestamptz AS failed_at, lease.run_id AS claimed_by,
+    lease.until AS claimed_until,
     (SELECT i.digest_id FROM user_alert_digest_items AS i WHERE i.delivery_id = q.id) AS digest_id
 """
 DIGEST_COLUMNS = """
     q.id, q.user_id, q.channel, q.period, q.window_start::timestamptz AS window_start,
-    q.window_end::timestamptz AS window_end, q.status, q.attempts, q.failure_code,
-    q.next_retry_at::timestamptz AS next_retry_at, q.created_at::timestamptz AS created_at,
-    q.sent_at::timestamptz AS sent_at, q.failed_at::timestamptz AS failed_at, q.claimed_by,
-    q.claimed_until::timestamptz AS claimed_until
+    q.window_end::timestamptz AS window_end,
+    CASE WHEN lease.until IS NULL THEN q.status ELSE 'sending' END AS status, q.attempts,
+    q.failure_code, q.next_retry_at::timestamptz AS next_retry_at,
+    q.created_at::timestamptz AS created_at, q.sent_at::timestamptz AS sent_at,
+    q.failed_at::timestamptz AS failed_at,
+    lease.run_id AS claimed_by, lease.until AS claimed_until
 """
+# The lease that holds a queued row q, if there is one: it is being sent then.
+LEASE = sql.SQL("""
+LEFT JOIN LATERAL (
+    SELECT l.run_id, l.until
+    FROM alerts_leases AS l
+    WHERE q.status = 'queued' AND l.source = {} AND q.id = ANY (l.ids)
+    LIMIT 1
+) AS lease ON TRUE
+""")
+_HELD = "q.id IN (SELECT l.id FROM alerts_leased AS l WHERE l.source = %(source)s)"
+# What a status asked for is in the table.
+_STATUSES = {
+    "sending": sql.SQL("q.status = 'queued' AND " + _HELD),
+    "queued": sql.SQL("q.status = 'queued' AND NOT " + _HELD),
+}
 
 # Newest first: the rows that an index finds, at most so many, and of those the ones that match.
 _PAGE = """
@@ -42,6 +60,7 @@ FROM (
     ORDER BY created_at DESC, id DESC
     LIMIT %(looked_at)s
 ) AS q
+{lease}
 WHERE {matches}
 ORDER BY q.created_at DESC, q.id DESC
 LIMIT %(limit)s + 1
@@ -57,7 +76,7 @@ OFFSET %(looked_at)s - 1
 LIMIT 1
 """
 
-_ONE = "SELECT {columns}, q.last_error FROM {table} AS q WHERE q.id = %(id)s"
+_ONE = "SELECT {columns}, q.last_error FROM {table} AS q {lease} WHERE q.id = %(id)s"
 
 _EVENT = """
 SELECT id, alert_type, scope_region AS region, severity, created_at::timestamptz AS created_at
@@ -77,7 +96,8 @@ LIMIT %(most)s
 
 @dataclass(frozen=True)
 class Listing:
-    """One of the two tables to look at. Of its filters (name: column) some an index finds."""
+    """One of the two tables to look at. Of its filters (name: column) some an index finds; besides
+    these there is ``status``."""
 
     name: str
     table: str
@@ -91,16 +111,14 @@ DELIVERIES = Listing(
     "user_alert_deliveries",
     DELIVERY_COLUMNS,
     {"user_id": "user_id", "event_id": "alert_event_id"},
-    {"status": "status", "channel": "channel", "kind": "delivery_kind",
-     "failure_code": "failure_code"},
+    {"channel": "channel", "kind": "delivery_kind", "failure_code": "failure_code"},
 )  # fmt: skip
 DIGESTS = Listing(
     "digests",
     "user_alert_digests",
     DIGEST_COLUMNS,
     {"user_id": "user_id"},
-    {"status": "status", "channel": "channel", "period": "period",
-     "failure_code": "failure_code"},
+    {"channel": "channel", "period": "period", "failure_code": "failure_code"},
 )  # fmt: skip
 
 
@@ -122,7 +140,7 @@ def list_rows(
     before_time, before_id = parse_cursor(before) if before else (None, None)
     parameters = {
         **filters, "limit": limit, "looked_at": ROWS_LOOKED_AT, "since": since,
-        "before_time": before_time, "before_id": before_id,
+        "before_time": before_time, "before_id": before_id, "source": listing.name,
     }  # fmt: skip
     found_by_index = [sql.SQL("TRUE")]
     if since is not None:
@@ -134,11 +152,15 @@ def list_rows(
                 " AND (created_at, id) < (%(before_time)s, %(before_id)s::bigint)"
             )
         )
+    matches = [sql.SQL("TRUE"), *_equal(listing.others, filters, "q.")]
+    if (status := filters.get("status")) is not None:
+        matches.append(_STATUSES.get(status, sql.SQL("q.status = %(status)s")))
     parts = {
+        "lease": LEASE.format(sql.Literal(listing.name)),
         "columns": sql.SQL(listing.columns),
         "table": sql.Identifier(listing.table),
         "found_by_index": _all([*found_by_index, *_equal(listing.indexed, filters, "")]),
-        "matches": _all([sql.SQL("TRUE"), *_equal(listing.others, filters, "q.")]),
+        "matches": _all(matches),
     }
     rows = db.fetch_all(conn, sql.SQL(_PAGE).format(**parts), parameters)
     page, last = rows[:limit], rows[limit - 1] if len(rows) > limit else None
@@ -174,7 +196,9 @@ def get_digest(conn: db.Connection, digest_id: int) -> dict[str, Any] | None:
 
 def _one(conn: db.Connection, listing: Listing, row_id: int) -> dict[str, Any] | None:
     query = sql.SQL(_ONE).format(
-        columns=sql.SQL(listing.columns), table=sql.Identifier(listing.table)
+        columns=sql.SQL(listing.columns),
+        table=sql.Identifier(listing.table),
+        lease=LEASE.format(sql.Literal(listing.name)),
     )
     row = db.fetch_one(conn, query, {"id": row_id})
     return row and json_row(row)

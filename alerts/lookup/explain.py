@@ -12,7 +12,7 @@ from psycopg2 import sql
 
 from alerts import db
 from alerts.channels.names import CHANNELS, DIGEST_CHANNELS
-from alerts.lookup.deliveries import DELIVERY_COLUMNS, DIGEST_COLUMNS
+from alerts.lookup.deliveries import DELIVERY_COLUMNS, DIGEST_COLUMNS, LEASE
 from alerts.paging import iso, json_row
 from alerts.phases.fanout import DECISIONS
 from alerts.settings.config import Settings
@@ -44,14 +44,15 @@ JOIN metered AS m ON m.user_id = d.user_id AND m.channel = d.channel
 DELIVERIES = sql.SQL("""
 SELECT {columns}
 FROM user_alert_deliveries AS q
+{lease}
 WHERE q.alert_event_id = %(event_id)s AND q.user_id = %(user_id)s
   AND q.delivery_kind IN ('instant', 'digest')
 ORDER BY q.id
-""").format(columns=sql.SQL(DELIVERY_COLUMNS))
+""").format(columns=sql.SQL(DELIVERY_COLUMNS), lease=LEASE.format(sql.Literal("deliveries")))
 
 DIGESTS = sql.SQL(
-    "SELECT {columns} FROM user_alert_digests AS q WHERE q.id = ANY (%(ids)s)"
-).format(columns=sql.SQL(DIGEST_COLUMNS))
+    "SELECT {columns} FROM user_alert_digests AS q {lease} WHERE q.id = ANY (%(ids)s)"
+).format(columns=sql.SQL(DIGEST_COLUMNS), lease=LEASE.format(sql.Literal("digests")))
 
 
 def explain(
@@ -198,7 +199,7 @@ def _state(row: db.Row) -> str:
     if row["status"] == "skipped":
         return f"skipped as {code}"
     if row["status"] == "sending":
-        return "being sent" if row["claimed_until"] else "in the hands of a lost sender"
+        return "being sent"
     if row["next_retry_at"]:
         at = iso(row["next_retry_at"])
         return f"waiting for another try at {at}, after {tries} attempt(s) and {code}"

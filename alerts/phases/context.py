@@ -63,7 +63,8 @@ class PhaseContext:
     """One run, as its phases see it.
 
     ``ensure_lock`` raises :class:`alerts.locks.LockLost`; a phase calls it before each batch.
-    ``channels`` are the configured ones (in a dry run: stand-ins that only count).
+    ``open_connection`` gives a session of the engine's kind beside ``conn``; None where there may
+    be no other. ``channels`` are the configured ones (in a dry run: stand-ins that only count).
     A phase calls ``progress`` after each batch, whatever its size; it must cost nothing.
     """
 
@@ -78,6 +79,7 @@ class PhaseContext:
     ensure_lock: Callable[[], None]
     channels: Mapping[str, Channel]
     log: logging.LoggerAdapter[logging.Logger]
+    open_connection: Callable[[str], db.Connection] | None = None  # by its application's name
     paused: frozenset[str] = frozenset()  # channels that the owner has paused
     random: Callable[[], float] = random.random
     scrub: Callable[[str], str] = Redactor().scrub  # the net below what adapters promise

@@ -17,9 +17,9 @@ UNITS = {"daily": "day", "hourly": "hour"}
 # digests, their items and the deliveries' mark. date_trunc with a zone keeps the two hours of
 # an October night apart; days are added in local time, so they have 23 to 25 hours.
 #
-# The conflict arm changes nothing: it locks a digest that is still queued and returns it, so
-# that no sender can claim it before the items are in. A digest that left the queue meanwhile is
-# not returned; its deliveries stay for the next run, which sees it gone.
+# A digest that is there already takes items only while it stands in the send queue, and is locked
+# there until they are in, so that no sender claims it without them. The deliveries of one that
+# somebody makes or claims at this very moment stay for the next run.
 BUILD_DIGESTS = """
 WITH current_window AS (
     SELECT date_trunc(%(unit)s, %(now)s::timestamptz, %(zone)s) AS starts
@@ -30,14 +30,15 @@ pending AS MATERIALIZED (
         d.user_id,
         d.channel,
         date_trunc(%(unit)s, e.created_at::timestamptz, %(zone)s) AS starts
-    FROM user_alert_deliveries AS d
+    FROM alerts_digest_waiting AS waiting
+    JOIN user_alert_deliveries AS d ON d.id = waiting.delivery_id
     JOIN alert_events AS e ON e.id = d.alert_event_id
     WHERE d.status = 'queued'
       AND d.delivery_kind = 'digest'
       AND d.channel = ANY (%(channels)s)
-      AND d.user_id > %(after_user_id)s
+      AND waiting.user_id > %(after_user_id)s
       AND e.created_at < (SELECT starts FROM current_window)
-    ORDER BY d.user_id
+    ORDER BY waiting.user_id
     LIMIT %(batch_size)s
 ),
 own AS (
@@ -49,15 +50,27 @@ own AS (
         ) AS own_key
     FROM pending AS p
 ),
+of_own_window AS MATERIALIZED (
+    SELECT g.id, g.digest_key
+    FROM user_alert_digests AS g
+    WHERE g.digest_key = ANY (ARRAY(SELECT DISTINCT own_key FROM own))
+),
+standing AS MATERIALIZED (
+    SELECT q.id
+    FROM of_own_window AS g
+    JOIN alerts_send_queue AS q ON q.source = 'digests' AND q.id = g.id
+    FOR UPDATE OF q
+),
 routed AS (  -- to their own window's digest, or if that has left the queue, to the current one
     SELECT
         o.delivery_id,
         o.user_id,
         o.channel,
-        CASE WHEN g.id IS NULL THEN o.starts ELSE w.starts END AS starts
+        CASE WHEN g.id IS NULL OR s.id IS NOT NULL THEN o.starts ELSE w.starts END AS starts
     FROM own AS o
     CROSS JOIN current_window AS w
-    LEFT JOIN user_alert_digests AS g ON g.digest_key = o.own_key AND g.status <> 'queued'
+    LEFT JOIN of_own_window AS g ON g.digest_key = o.own_key
+    LEFT JOIN standing AS s ON s.id = g.id
 ),
 keyed AS (
     SELECT
@@ -74,15 +87,29 @@ keyed AS (
         ) AS digest_key
     FROM routed AS r
 ),
-digests AS (
-    INSERT INTO user_alert_digests AS g (
+of_window AS MATERIALIZED (
+    SELECT g.id, g.digest_key
+    FROM user_alert_digests AS g
+    WHERE g.digest_key = ANY (ARRAY(SELECT DISTINCT digest_key FROM keyed))
+      AND g.status = 'queued'
+),
+there AS MATERIALIZED (
+    SELECT g.id, g.digest_key
+    FROM of_window AS g
+    JOIN alerts_send_queue AS q ON q.source = 'digests' AND q.id = g.id
+    FOR UPDATE OF q
+),
+made AS (
+    INSERT INTO user_alert_digests (
         user_id, channel, period, window_start, window_end, digest_key, created_at
     )
     SELECT DISTINCT user_id, channel, %(period)s, starts, ends, digest_key, %(now)s::timestamptz
     FROM keyed
-    ON CONFLICT (digest_key) DO UPDATE SET digest_key = excluded.digest_key
-    WHERE g.status = 'queued'
-    RETURNING g.id, g.digest_key, g.xmax = 0 AS created  -- xmax is set on a row that was there
+    ON CONFLICT (digest_key) DO NOTHING
+    RETURNING id, digest_key
+),
+digests AS (
+    SELECT id, digest_key FROM there UNION ALL SELECT id, digest_key FROM made
 ),
 items AS (
     INSERT INTO user_alert_digest_items (digest_id, delivery_id, created_at)
@@ -106,7 +133,7 @@ SELECT
         SELECT array_agg(DISTINCT k.starts)
         FROM keyed AS k JOIN items AS i ON i.delivery_id = k.delivery_id
     ) AS windows,
-    (SELECT count(*) FROM digests WHERE created) AS digests_created,
+    (SELECT count(*) FROM made) AS digests_created,
     (SELECT count(*) FROM items) AS digest_items_attached,
     (SELECT count(*) FROM batched) AS deliveries_marked_batched
 """

@@ -164,7 +164,7 @@ used AS MATERIALIZED (  -- instant deliveries of this product day
     JOIN user_alert_deliveries AS d ON d.user_id = i.user_id
     WHERE d.channel = ANY ({quota_channels})
       AND d.delivery_kind = 'instant'
-      AND d.status IN ('queued', 'sending', 'sent')
+      AND d.status IN ('queued', 'sent')
       AND d.created_at >= date_trunc('day', %(now)s::timestamptz, %(zone)s)
       AND d.created_at <= %(now)s
     GROUP BY d.user_id, d.channel

@@ -104,13 +104,13 @@ SELECT
     (
         SELECT count(*)
         FROM user_alert_deliveries
-        WHERE created_at < %(cutoff)s AND status IN ('queued', 'sending')
+        WHERE created_at < %(cutoff)s AND status = 'queued'
           AND delivery_kind IN ('instant', 'digest')
     ) AS deliveries,
     (
         SELECT count(*)
         FROM user_alert_digests
-        WHERE created_at < %(cutoff)s AND status IN ('queued', 'sending')
+        WHERE created_at < %(cutoff)s AND status = 'queued'
     ) AS digests
 """
 

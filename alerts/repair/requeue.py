@@ -196,5 +196,6 @@ def _statement(text: str, kind: str) -> sql.Composed:
             "q.delivery_kind IN ('instant', 'digest')" if kind == "deliveries" else "TRUE"
         ),
     }
-    candidates = sql.SQL(_CANDIDATES).format(**parts, left_out=sql.SQL(LEFT_OUT))
+    left_out = sql.SQL(LEFT_OUT).format(too_old=sql.SQL("%(too_old)s::timestamptz"))
+    candidates = sql.SQL(_CANDIDATES).format(**parts, left_out=left_out)
     return sql.SQL(text).format(**parts, candidates=candidates)

@@ -36,7 +36,7 @@ def test_a_write_that_changes_no_figure_appends_nothing(conn: Connection) -> Non
         db.execute(conn, text)
     kept(conn)
     db.execute(conn, "UPDATE user_alert_deliveries SET last_error = 'timeout'")
-    db.execute(conn, "UPDATE user_alert_digests SET claimed_by = 'run'")
+    db.execute(conn, "UPDATE user_alert_digests SET last_error = 'timeout'")
     assert value(conn, "SELECT count(*) FROM alerts_health_changes") == 0
 
 

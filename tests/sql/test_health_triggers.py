@@ -72,7 +72,7 @@ def test_nobody_else_may_use_the_triggers_functions(filled: Connection, database
         row["name"]
         for row in query(filled, "SELECT oid::regproc::text AS name FROM pg_proc WHERE prosecdef")
     ]
-    assert len(functions) == 3
+    assert len(functions) == 6
     with other_role(filled, database_url, "GRANT CREATE ON SCHEMA public TO {role}") as stranger:
         db.execute(stranger, "CREATE TABLE mine (id bigint)")
         for name in functions:

@@ -15,7 +15,7 @@ from alerts.lookup.events import latest_events
 from alerts.repair import requeue
 from tests.support.old_deployment import TABLES, columns_of, connect, prefer_zone, run_on
 from tests.support.web import ADMIN, PREFIX, app_for
-from tests.support.world import NOW, query, settings_for, value
+from tests.support.world import NOW, lease, query, settings_for, value
 
 ZONES = pytest.mark.parametrize("zone", ["UTC", "America/New_York"])
 
@@ -115,6 +115,8 @@ def copy_rows(source: Connection, target: Connection) -> None:
         if "id" in names and "id" in columns_of(target, table):
             serial = f"pg_get_serial_sequence('{table}', 'id')"
             db.execute(target, f"SELECT setval({serial}, max(id)) FROM {table}")
+    for held in query(source, "SELECT source, id FROM alerts_leased"):
+        lease(target, [held["id"]], source=held["source"], claimed_until=NOW)
 
 
 def completed(table: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -132,8 +134,6 @@ def completed(table: str, found: dict[str, Any]) -> dict[str, Any]:
         row.setdefault("sent_at", row["created_at"])
     if row.get("status") == "failed":
         row |= {"failed_at": row["created_at"], "failure_code": "payload_invalid"}
-    if row.get("status") == "sending":
-        row |= {"claimed_by": "lost", "claimed_until": "-infinity"}
     return row
 
 

@@ -12,7 +12,8 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.channels.names import CHANNELS
 from alerts.health.queue import read_queue
-from alerts.phases.send import claims
+from alerts.phases.send import claims, leases
+from alerts.phases.send.statements import Session
 from tests.support.world import NOW, add_alert, query, run, value
 
 
@@ -37,10 +38,11 @@ def busy(conn: Connection, database_url: str) -> Iterator[Connection]:
         SELECT id, %(event)s, 'telegram', 'queued', %(now)s::timestamptz - interval '1 hour',
             CASE WHEN id %% 2 = 0 THEN %(now)s::timestamptz - interval '5 minutes' END
         FROM users ORDER BY id LIMIT 200;
-        INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, created_at,
-            claimed_by, claimed_until)
-        SELECT id, %(event)s, 'sms', 'sending', %(now)s, 'lost', %(now)s
-        FROM users ORDER BY id LIMIT 50;
+        INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, created_at)
+        SELECT id, %(event)s, 'sms', %(now)s FROM users ORDER BY id LIMIT 50;
+        WITH taken AS (DELETE FROM alerts_send_queue WHERE channel = 'sms' RETURNING id)
+        INSERT INTO alerts_leases (run_id, source, until, ids)
+        SELECT 'lost', 'deliveries', %(now)s, array_agg(id) FROM taken;
         INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, created_at,
             failed_at, failure_code)
         SELECT id, %(event)s, 'account', 'failed', %(now)s, %(now)s, 'network'
@@ -72,8 +74,9 @@ def whole_tables_read(conn: Connection) -> list[str]:
 
 
 def claim(conn: Connection, queue: claims.Queue, rows: int = 16) -> claims.Claimed:
+    db.execute(conn, "DEALLOCATE ALL")
     return claims.claim_due(
-        conn,
+        Session(conn),
         queue,
         run_id="run",
         now=NOW,
@@ -108,10 +111,10 @@ def test_claiming_looks_once_for_each_row_whether_its_user_still_wants_it(
 
 
 def rows_claiming_reads(conn: Connection) -> int:
-    """How many deliveries a claim of 16 reads, by whatever way."""
+    """How many rows of deliveries and the queue a claim of 16 reads, by whatever way."""
     read = (
-        "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables"
-        " WHERE relname = 'user_alert_deliveries'"
+        "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables"
+        " WHERE relname IN ('user_alert_deliveries', 'alerts_send_queue')"
     )
     db.execute(conn, "BEGIN")
     before: int = value(conn, read)  # of transactions whose figures are not reported yet
@@ -148,8 +151,12 @@ def test_claiming_reads_the_queue_and_not_the_history(
 
 def test_rescue_reads_claims_only(busy: Connection) -> None:
     db.execute(busy, "BEGIN")
-    assert claims.queues_with_lost(busy) == [claims.DELIVERIES]
-    assert len(claims.adopt_lost(busy, claims.DELIVERIES, "run", 1000)) == 50
+    adopted = leases.adopt_lapsed(busy, "run")
+    assert adopted is not None
+    assert adopted[0] is claims.DELIVERIES
+    assert len(leases.lost_rows(busy, claims.DELIVERIES, "run", adopted[1], 1000)) == 50
+    assert not leases.let_go(busy, claims.DELIVERIES, "run", adopted[1])
+    assert leases.adopt_lapsed(busy, "run") is None
     assert whole_tables_read(busy) == []
     db.execute(busy, "SELECT sum(attempts) FROM user_alert_deliveries")
     assert whole_tables_read(busy) == ["user_alert_deliveries"]  # it would have been seen

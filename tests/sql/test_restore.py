@@ -16,12 +16,13 @@ from scripts.dev.place import find_place
 from tests.support import CHECKOUT
 from tests.support.health_counts import fill, kept, recounted, stale, statements
 from tests.support.old_deployment import connect
-from tests.support.world import query, value
+from tests.support.queue_world import assert_each_in_its_place
+from tests.support.world import NOW, lease, query, value
 
 Tool = Callable[..., subprocess.CompletedProcess[str]]
 TABLES = (
     "users", "plan_settings", "alert_events", "user_alert_deliveries", "user_alert_digests",
-    "user_alert_digest_items",
+    "user_alert_digest_items", "alerts_send_queue", "alerts_leases", "alerts_digest_waiting",
 )  # fmt: skip
 
 
@@ -49,6 +50,8 @@ def dump(conn: Connection, database_url: str, tool: Tool, tmp_path: Path) -> Cal
         db.execute(conn, text)
     db.execute(conn, "SELECT alerts_health_fold()")
     db.execute(conn, "UPDATE user_alert_deliveries SET attempts = 4 WHERE id % 7 = 0")
+    queued = query(conn, "SELECT id FROM alerts_send_queue WHERE source = 'deliveries' ORDER BY id")
+    lease(conn, [row["id"] for row in queued[::3]], claimed_until=NOW)
     db.execute(conn, "UPDATE plan_settings SET monthly_price_usd = 7.77 WHERE plan_code = 'pro'")
 
     def make(*options: str) -> Path:
@@ -77,6 +80,7 @@ def test_a_whole_backup_in_an_empty_database_counts_on(
         db.execute(restored, "DELETE FROM public.user_alert_deliveries WHERE id % 3 = 1")
         db.execute(restored, "RESET search_path")
         assert kept(restored) == recounted(restored)
+        assert_each_in_its_place(restored)
         assert not stale(restored)
 
 
@@ -90,6 +94,7 @@ def test_the_rows_alone_in_a_migrated_database_are_counted_by_it(
         done = tool("pg_restore", "--single-transaction", f"--dbname={fresh_url}", rows)
         assert (done.returncode, done.stderr) == (0, "")
         assert rows_of(restored) == rows_of(conn)
+        assert_each_in_its_place(restored)
         assert kept(restored) == recounted(restored)
         assert not stale(restored)
 
@@ -110,5 +115,6 @@ def test_whatever_a_restore_without_care_leaves_is_rebuilt(
                 assert query(restored, f"SELECT * FROM {table} ORDER BY 1, 2") == rows
         if kind == "data only":  # counted by the triggers, and the counts restored besides
             assert value(restored, "SELECT count(*) FROM alerts_health_differences()") > 0
-        db.execute(restored, "SELECT alerts_health_rebuild()")
+        db.execute(restored, "SELECT alerts_health_rebuild(), alerts_queue_rebuild()")
         assert kept(restored) == recounted(restored)
+        assert_each_in_its_place(restored)

@@ -29,12 +29,14 @@ SCHEMA = {
     "alert_events": "id alert_type scope_region scope_assets severity risk_score headline body"
     " driver_event_ids cooldown_key event_fingerprint fanout_completed_at created_at",
     "user_alert_deliveries": "id user_id alert_event_id channel delivery_kind status attempts"
-    " next_retry_at last_error failure_code provider_message_id claimed_by claimed_until"
-    " failed_at sent_at created_at",
+    " next_retry_at last_error failure_code provider_message_id failed_at sent_at created_at",
     "user_alert_digests": "id user_id channel period window_start window_end digest_key status"
-    " attempts next_retry_at last_error failure_code provider_message_id claimed_by"
-    " claimed_until failed_at sent_at created_at",
+    " attempts next_retry_at last_error failure_code provider_message_id failed_at sent_at"
+    " created_at",
     "user_alert_digest_items": "digest_id delivery_id",
+    "alerts_send_queue": "source id channel due_at user_id",
+    "alerts_leases": "id run_id source until ids",
+    "alerts_digest_waiting": "user_id delivery_id",
     "alerts_engine_runs": "id run_id triggered_by phase started_at finished_at duration_ms status"
     " counts error_summary git_sha created_at dry_run ci_run_url heartbeat_at"
     " scheduled_for late_seconds",

@@ -39,9 +39,7 @@ def row_of(conn: Connection, table: str) -> dict[str, Any]:
         {"status": "failed"},
         {"status": "failed", "failed_at": NOW},
         {"status": "failed", "failure_code": "network"},
-        {"status": "sending"},
-        {"status": "sending", "claimed_by": "run"},
-        {"status": "sending", "claimed_until": NOW},
+        {"status": "sending"},  # no stored state
         {"channel": "pigeon"},
     ],
 )
@@ -59,7 +57,6 @@ def test_an_impossible_state_is_refused(
         {"status": "queued"},
         {"status": "sent", "sent_at": NOW},
         {"status": "failed", "failed_at": NOW, "failure_code": "network"},
-        {"status": "sending", "claimed_by": "run", "claimed_until": NOW},
         {"status": "skipped", "failure_code": "expired"},
     ],
 )

@@ -129,7 +129,7 @@ class Model:
         now = self.world.now
         return sum(
             d.kind == "instant"
-            and d.status in ("queued", "sending", "sent")
+            and d.status in ("queued", "sent")
             and d.created_at <= now
             and d.created_at.astimezone(AMSTERDAM).date() == now.astimezone(AMSTERDAM).date()
             for d in there

@@ -7,8 +7,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from alerts import db
-from tests.support.world import NOW, add_alert, add_delivery, add_user, value
+from tests.support.world import NOW, add_alert, add_delivery, add_user, lease, value
 
 DAY = timedelta(hours=24)
 TABLES = {"deliveries": "user_alert_deliveries", "digests": "user_alert_digests"}
@@ -28,26 +27,31 @@ def add_digest(
     needed: dict[str, Any] = {
         "sent": {"sent_at": created_at},
         "failed": {"failed_at": created_at, "failure_code": "network"},
-        "sending": {"claimed_by": "lost", "claimed_until": datetime.now(UTC) + DAY},
     }.get(status, {})
+    claimed = {
+        name: columns.pop(name) for name in ("claimed_by", "claimed_until") if name in columns
+    }
     row = {
         "user_id": user_id,
         "channel": channel,
         "period": "daily",
         "window_start": window_end - DAY,
         "window_end": window_end,
-        "status": status,
+        "status": "queued" if status == "sending" else status,
         "created_at": created_at,
         **needed,
         **columns,
     }
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
-    db.execute(
+    digest_id = value(
         conn,
         f"INSERT INTO user_alert_digests ({names}, digest_key)"
-        f" VALUES ({marks}, gen_random_uuid()::text)",
-        tuple(row.values()),
+        f" VALUES ({marks}, gen_random_uuid()::text) RETURNING id",
+        *row.values(),
     )
+    if status == "sending":
+        until = {"claimed_until": datetime.now(UTC) + DAY, **claimed}
+        lease(conn, [digest_id], source="digests", **until)
 
 
 class Rows:
@@ -63,6 +67,11 @@ class Rows:
         if status == "failed":
             row = {"failed_at": NOW - timedelta(minutes=1), "failure_code": "network", **row}
         user = add_user(self.conn)
+        if status == "sending":
+            claimed = {name: row.pop(name) for name in ("claimed_by", "claimed_until")}
+            row_id = self.add("queued", channel, **row)
+            lease(self.conn, [row_id], source=self.kind, **claimed)
+            return row_id
         if self.kind == "deliveries":
             return add_delivery(
                 self.conn, user, add_alert(self.conn), channel, status=status, **row

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.channels.base import Message
-from tests.support.world import NOW, add_alert, add_delivery, query, value
+from tests.support.world import NOW, add_alert, add_delivery, lease, query, value
 
 
 def add_digest(
@@ -25,6 +25,9 @@ def add_digest(
     **columns: Any,
 ) -> int:
     """A daily digest whose items are deliveries of the events. Gives the id."""
+    claimed = {
+        name: columns.pop(name) for name in ("claimed_by", "claimed_until") if name in columns
+    }
     row = {
         "user_id": user_id,
         "channel": channel,
@@ -32,13 +35,15 @@ def add_digest(
         "window_start": window_end - timedelta(days=1),
         "window_end": window_end,
         "digest_key": f"{user_id}:{channel}:daily:{window_end.isoformat()}",
-        "status": status,
+        "status": "queued" if status == "sending" else status,
         "created_at": window_end,
         **columns,
     }
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
     text = f"INSERT INTO user_alert_digests ({names}) VALUES ({marks}) RETURNING id"
     digest_id: int = value(conn, text, *row.values())
+    if status == "sending":
+        lease(conn, [digest_id], source="digests", **claimed)
     for event_id in event_ids:
         item = add_delivery(
             conn,
@@ -87,15 +92,82 @@ def row_of(message: Message) -> int:
 
 
 def delivery(conn: Connection, row_id: int, table: str = "user_alert_deliveries") -> dict[str, Any]:
-    """A row of the send queue as it stands."""
-    return query(conn, f"SELECT * FROM {table} WHERE id = %s", row_id)[0]
+    """A row of the send queue as it stands, and the lease that holds it."""
+    (row,) = query(
+        conn,
+        f"SELECT q.*, l.run_id AS claimed_by, l.until AS claimed_until FROM {table} AS q"
+        f" LEFT JOIN alerts_leased AS l ON l.source = %s AND l.id = q.id WHERE q.id = %s",
+        SOURCES[table], row_id,
+    )  # fmt: skip
+    if row["status"] == "queued" and row["claimed_by"] is not None:
+        row["status"] = "sending"
+    return row
 
 
 def statuses(conn: Connection, table: str = "user_alert_deliveries") -> dict[str, int]:
-    """How many rows there are by status."""
-    found = query(conn, f"SELECT status, count(*) AS n FROM {table} GROUP BY status")
+    """How many rows there are by status, told as answers tell it: held by a lease is sending.
+
+    Each queued row to send is in the queue or in one lease.
+    """
+    found = query(
+        conn,
+        f"SELECT CASE WHEN status = 'queued' AND held THEN 'sending' ELSE status END AS status,"
+        f" count(*) AS n FROM (SELECT *, EXISTS (SELECT FROM alerts_leased AS l WHERE l.source = %s"
+        f" AND l.id = q.id) AS held FROM {table} AS q) AS q GROUP BY 1",
+        SOURCES[table],
+    )
     return {row["status"]: row["n"] for row in found}
+
+
+SOURCES = {"user_alert_deliveries": "deliveries", "user_alert_digests": "digests"}
+
+
+def lapse(conn: Connection) -> None:
+    """Lets every lease end, as two minutes do that nobody renews it."""
+    db.execute(conn, "UPDATE alerts_leases SET until = now() - interval '1 s'")
 
 
 def slow(seconds: float) -> Callable[[Message], str | None]:
     return lambda message: time.sleep(seconds)
+
+
+Place = tuple[str, int]
+
+
+def places(conn: Connection) -> tuple[dict[Place, Any], list[Place]]:
+    """What stands in the send queue, with channel, due time and user; and what leases hold."""
+    queue = query(conn, "SELECT source, id, channel, due_at, user_id FROM alerts_send_queue")
+    held = query(conn, "SELECT source, id FROM alerts_leased ORDER BY source, id")
+    return (
+        {(r["source"], r["id"]): (r["channel"], r["due_at"], r["user_id"]) for r in queue},
+        [(row["source"], row["id"]) for row in held],
+    )
+
+
+def to_send(conn: Connection) -> dict[Place, Any]:
+    """What is to be sent by the rows alone, as :func:`places` tells it."""
+    found: dict[Place, Any] = {}
+    for row in query(conn, "SELECT * FROM user_alert_deliveries WHERE status = 'queued'"):
+        if row["delivery_kind"] == "instant":
+            due = max(filter(None, (row["created_at"], row["next_retry_at"])))
+            found["deliveries", row["id"]] = (row["channel"], due, row["user_id"])
+    for row in query(conn, "SELECT * FROM user_alert_digests WHERE status = 'queued'"):
+        due = max(filter(None, (row["window_end"], row["next_retry_at"])))
+        found["digests", row["id"]] = (row["channel"], due, row["user_id"])
+    return found
+
+
+def assert_each_in_its_place(conn: Connection) -> None:
+    """Every row to be sent is in the queue as it is, or held by one lease; nothing else is in the
+    queue; and exactly the queued digest deliveries wait."""
+    queue, held = places(conn)
+    assert len(held) == len(set(held))
+    assert queue == {place: row for place, row in to_send(conn).items() if place not in held}
+    waiting = query(conn, "SELECT user_id, delivery_id FROM alerts_digest_waiting")
+    wanted = query(
+        conn,
+        "SELECT user_id, id AS delivery_id FROM user_alert_deliveries"
+        " WHERE status = 'queued' AND delivery_kind = 'digest'",
+    )
+    assert sorted(map(str, waiting)) == sorted(map(str, wanted))
+    assert value(conn, "SELECT count(*) FROM alerts_queue_differences()") == 0

@@ -196,18 +196,23 @@ def add_delivery(
     created_at: datetime = NOW - timedelta(minutes=5),
     **columns: Any,
 ) -> int:
-    """A delivery; for final states and claims the columns their checks ask for are filled in."""
+    """A delivery; for final states the columns their checks ask for are filled in.
+
+    ``sending`` is a queued one in a lease of ``claimed_by`` until ``claimed_until``.
+    """
     needed: dict[str, Any] = {
         "sent": {"sent_at": created_at},
         "failed": {"failed_at": created_at, "failure_code": "provider_unavailable"},
-        "sending": {"claimed_by": "lost", "claimed_until": created_at},
     }.get(status, {})
+    claimed = {
+        name: columns.pop(name) for name in ("claimed_by", "claimed_until") if name in columns
+    }
     row = {
         "user_id": user_id,
         "alert_event_id": event_id,
         "channel": channel,
         "delivery_kind": kind,
-        "status": status,
+        "status": "queued" if status == "sending" else status,
         "created_at": created_at,
         **needed,
         **columns,
@@ -215,7 +220,28 @@ def add_delivery(
     names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
     text = f"INSERT INTO user_alert_deliveries ({names}) VALUES ({marks}) RETURNING id"
     delivery_id: int = value(conn, text, *row.values())
+    if status == "sending":
+        lease(conn, [delivery_id], **{"claimed_until": created_at, **claimed})
     return delivery_id
+
+
+def lease(
+    conn: Connection,
+    ids: list[int],
+    *,
+    source: str = "deliveries",
+    claimed_by: str = "lost",
+    claimed_until: datetime,
+) -> int:
+    """Moves rows from the send queue into a lease, as a claim does. Gives the lease's id."""
+    lease_id: int = value(
+        conn,
+        "WITH taken AS (DELETE FROM alerts_send_queue WHERE source = %s AND id = ANY (%s))"
+        " INSERT INTO alerts_leases (run_id, source, until, ids) VALUES (%s, %s, %s, %s)"
+        " RETURNING id",
+        source, ids, claimed_by, source, claimed_until, ids,
+    )  # fmt: skip
+    return lease_id
 
 
 class RememberingChannel:

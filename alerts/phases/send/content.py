@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from alerts import db
 from alerts.channels.base import Message
@@ -21,81 +20,75 @@ WHERE id = ANY (%s)
 
 # Read after the claim, in a statement of its own: only then is no item still to come.
 DIGEST_EVENTS = """
-SELECT i.digest_id, d.alert_event_id
+SELECT i.digest_id, array_agg(d.alert_event_id)
 FROM user_alert_digest_items AS i
 JOIN user_alert_deliveries AS d ON d.id = i.delivery_id
 WHERE i.digest_id = ANY (%s) AND d.alert_event_id IS NOT NULL
+GROUP BY i.digest_id
 """
 
 
 class Contents:
     """Events and renderings of a run, kept: one event goes to many users with the same text."""
 
-    def __init__(self, conn: db.Connection, style: Style) -> None:
-        self._conn = conn
+    def __init__(self, style: Style) -> None:
         self._style = style
+        self._digests: dict[int, Sequence[int]] = {}  # events of those that are not rendered yet
         self._alerts: dict[int, Alert] = {}
-        self._rendered: dict[tuple[str, int], Rendered] = {}
+        self._rendered: dict[tuple[str, int | None], Rendered] = {}
 
-    def renderers(self, claims: Sequence[Claim]) -> list[Callable[[], Message]]:
-        """For each claim a function that renders its message, safe to call in any thread."""
-        digests = self._digest_events([c.id for c in claims if c.queue is DIGESTS])
-        self._load(
-            {c.event_id for c in claims if c.event_id is not None}
-            | {event_id for events in digests.values() for event_id in events}
+    def load(self, conn: db.Connection, claims: Sequence[Claim]) -> None:
+        """Read what the claims are about, so that :meth:`render` can make their messages."""
+        digests = [claim.id for claim in claims if claim.source == DIGESTS.name]
+        if digests:
+            self._digests.update(dict.fromkeys(digests, ()))
+            with conn.cursor() as cursor:
+                cursor.execute(DIGEST_EVENTS, (digests,))
+                self._digests.update(cursor.fetchall())
+        self._load(conn, {claim.event_id for claim in claims})
+        self._load(conn, {event_id for row in digests for event_id in self._digests[row]})
+
+    def render(self, claim: Claim) -> Message:
+        """The message of a claimed row. Safe to call in any thread."""
+        if claim.source == DIGESTS.name:
+            rendered = self._render_digest(claim)
+        else:
+            rendered = self._render_alert(claim)
+        return Message(
+            key=message_key(claim),
+            destination=claim.destination or "",
+            text=rendered.text,
+            subject=rendered.subject,
+            html=rendered.html,
         )
-        return [self._renderer(claim, digests.get(claim.id, [])) for claim in claims]
-
-    def _renderer(self, claim: Claim, digest_events: list[int]) -> Callable[[], Message]:
-        def render() -> Message:
-            if claim.queue is DIGESTS:
-                rendered = self._render_digest(claim, digest_events)
-            else:
-                rendered = self._render_alert(claim)
-            return Message(
-                key=message_key(claim),
-                destination=claim.destination or "",
-                text=rendered.text,
-                subject=rendered.subject,
-                html=rendered.html,
-            )
-
-        return render
 
     def _render_alert(self, claim: Claim) -> Rendered:
-        if claim.event_id is None:
-            raise ValueError("an instant delivery without event")
         key = (claim.channel, claim.event_id)
-        if key not in self._rendered:
-            self._rendered[key] = render_alert(
-                claim.channel, self._alerts[claim.event_id], self._style
-            )
-        return self._rendered[key]
+        rendered = self._rendered.get(key)
+        if rendered is None:
+            if claim.event_id is None:
+                raise ValueError("an instant delivery without event")
+            alert = self._alerts[claim.event_id]
+            rendered = self._rendered[key] = render_alert(claim.channel, alert, self._style)
+        return rendered
 
-    def _render_digest(self, claim: Claim, event_ids: list[int]) -> Rendered:
-        if claim.window_start is None or claim.window_end is None:
+    def _render_digest(self, claim: Claim) -> Rendered:
+        if claim.period is None or claim.window_start is None or claim.window_end is None:
             raise ValueError("a digest without window")
         return render_digest(
             claim.channel,
-            [self._alerts[event_id] for event_id in event_ids],
+            [self._alerts[event_id] for event_id in self._digests.pop(claim.id)],
             claim.period,
             claim.window_start,
             claim.window_end,
             self._style,
         )
 
-    def _digest_events(self, digest_ids: list[int]) -> dict[int, list[int]]:
-        events: dict[int, list[int]] = defaultdict(list)
-        if digest_ids:
-            for row in db.fetch_all(self._conn, DIGEST_EVENTS, (digest_ids,)):
-                events[row["digest_id"]].append(row["alert_event_id"])
-        return events
-
-    def _load(self, event_ids: Iterable[int]) -> None:
-        missing = [event_id for event_id in event_ids if event_id not in self._alerts]
+    def _load(self, conn: db.Connection, event_ids: Iterable[int | None]) -> None:
+        missing = [each for each in event_ids if each is not None and each not in self._alerts]
         if not missing:
             return
-        for row in db.fetch_all(self._conn, EVENTS, (missing,)):
+        for row in db.fetch_all(conn, EVENTS, (missing,)):
             self._alerts[row["id"]] = Alert(
                 event_id=row["id"],
                 alert_type=row["alert_type"],
@@ -114,6 +107,6 @@ def message_key(claim: Claim) -> str:
     Ids alone repeat between deployments that share a provider account; the row's creation time,
     to the microsecond, tells them apart.
     """
-    identity = f"{claim.queue.name}:{claim.id}:{claim.user_id}:{claim.created_at.isoformat()}"
+    identity = f"{claim.source}:{claim.id}:{claim.user_id}:{claim.created_at}"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return f"{claim.queue.name}-{claim.id}-{digest}"
+    return f"{claim.source}-{claim.id}-{digest}"

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from alerts.channels.base import Channel, Message
 from alerts.failures import DeliveryError, FailureClass, FailureCode
@@ -21,19 +22,10 @@ from alerts.phases.send.claims import Claim
 GRACE_SECONDS = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A claimed row and how to render its message: in the worker, so a bad text costs one row."""
+class Result(NamedTuple):
+    """What came of a claimed row: ``error`` None means the provider took it."""
 
     claim: Claim
-    render: Callable[[], Message]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a job: ``error`` None means the provider took it."""
-
-    job: Job
     message_id: str | None = None
     error: DeliveryError | None = None
 
@@ -44,7 +36,7 @@ class Lane:
 
     channel: Channel
     seconds_between: float = 0.0
-    jobs: deque[Job] = field(default_factory=deque)
+    jobs: deque[Claim] = field(default_factory=deque)
     next_start: float = 0.0  # monotonic, from the rate limit
     paused_until: float = 0.0  # monotonic, from a provider's retry_after
     held: FailureCode | None = None
@@ -56,10 +48,12 @@ class Lane:
         return max(self.next_start, self.paused_until)
 
 
-@dataclass(eq=False)
 class _Flight:
-    job: Job
-    ends: float  # monotonic: when to give up waiting
+    __slots__ = ("claim", "ends")
+
+    def __init__(self, claim: Claim, ends: float) -> None:
+        self.claim = claim
+        self.ends = ends  # monotonic: when to give up waiting
 
 
 class Dispatcher:
@@ -73,6 +67,7 @@ class Dispatcher:
     def __init__(
         self,
         channels: Mapping[str, Channel],
+        render: Callable[[Claim], Message],
         *,
         workers: int,
         record_batch: int,
@@ -84,6 +79,7 @@ class Dispatcher:
             for name, channel in channels.items()
             for limit in [rate_limits_per_minute.get(name)]
         }
+        self._render = render  # called by the workers: a bad text costs one row
         self._most_in_doubt = max(record_batch, workers)
         self._call_seconds = call_seconds + GRACE_SECONDS
         self._lock = threading.Lock()
@@ -92,17 +88,18 @@ class Dispatcher:
         self._flights: set[_Flight] = set()
         self._results: list[Result] = []
         self._unrecorded = 0
+        self._woken = False
         self._closed = False
         self._workers_wanted = workers
         self._workers = 0
 
     # -- the phase's side ------------------------------------------------------------------
 
-    def add(self, jobs: Iterable[Job]) -> None:
-        """Put jobs into the lanes of their channels; starts the threads when first needed."""
+    def add(self, claims: Iterable[Claim]) -> None:
+        """Put rows into the lanes of their channels; starts the threads when first needed."""
         with self._lock:
-            for job in jobs:
-                self.lanes[job.claim.channel].jobs.append(job)
+            for claim in claims:
+                self.lanes[claim.channel].jobs.append(claim)
             self._work.notify_all()
             # Busy threads count as taken: a call under way must not keep a job waiting.
             needed = min(self._workers_wanted, self._waiting() + len(self._flights))
@@ -118,12 +115,19 @@ class Dispatcher:
         its thread still brings is dropped.
         """
         with self._lock:
-            if not self._results and not self._overdue():
+            if not self._results and not self._woken and not self._overdue():
                 self._news.wait(timeout)
+            self._woken = False
             for flight in self._overdue():
                 self._abandon(flight)
             results, self._results = self._results, []
             return results
+
+    def wake(self) -> None:
+        """Let the phase's thread look around although there may be no result."""
+        with self._lock:
+            self._woken = True
+            self._news.notify()
 
     def recorded(self, results: int) -> None:
         """So many results are stored: jobs that waited for that may start."""
@@ -131,7 +135,7 @@ class Dispatcher:
             self._unrecorded -= results
             self._work.notify_all()
 
-    def withdraw(self, channel: str) -> list[Job]:
+    def withdraw(self, channel: str) -> list[Claim]:
         """Take back the channel's jobs that have not started."""
         with self._lock:
             jobs = list(self.lanes[channel].jobs)
@@ -175,7 +179,7 @@ class Dispatcher:
     def _abandon(self, flight: _Flight) -> None:
         self._flights.discard(flight)
         error = DeliveryError(FailureCode.OUTCOME_UNKNOWN, "no answer within the deadline")
-        self._finish(Result(flight.job, error=error))
+        self._finish(Result(flight.claim, error=error))
         self._workers -= 1  # its thread is lost with it
         if self._waiting():
             self._workers += 1
@@ -187,29 +191,32 @@ class Dispatcher:
         # A refusal that concerns the whole channel counts from this instant: no other worker
         # may start on it before the phase has looked at the result.
         if result.error is not None:
-            lane = self.lanes[result.job.claim.channel]
+            lane = self.lanes[result.claim.channel]
             if result.error.failure_class is FailureClass.OPERATOR:
                 lane.held = lane.held or result.error.code
             elif result.error.retry_after:
                 pause = time.monotonic() + result.error.retry_after
                 lane.paused_until = max(lane.paused_until, pause)
-        self._news.notify()
+        if len(self._results) == 1:  # whoever waits is told once
+            self._news.notify()
 
     def _start_worker(self) -> None:
         threading.Thread(target=self._worker, name="alerts-sender", daemon=True).start()
 
     def _worker(self) -> None:
+        flight, result = None, None
         while True:
-            with self._lock:
+            with self._lock:  # once a message: to leave its result and to take the next one
+                if flight is not None and result is not None:
+                    if flight not in self._flights:
+                        return  # given up: its row has its outcome, and this thread its successor
+                    self._flights.discard(flight)
+                    self._finish(result)
                 flight = self._next_flight()
             if flight is None:
                 return
-            result = _attempt(flight.job, self.lanes[flight.job.claim.channel].channel)
-            with self._lock:
-                if flight not in self._flights:
-                    return  # given up: its row has its outcome, and this thread its successor
-                self._flights.discard(flight)
-                self._finish(result)
+            claim = flight.claim
+            result = _attempt(claim, self._render, self.lanes[claim.channel].channel)
 
     def _next_flight(self) -> _Flight | None:
         """Wait for a job that may start; None when closed. The lock is held."""
@@ -242,17 +249,17 @@ class Dispatcher:
         return chosen, best[0] if best else 0.0
 
 
-def _attempt(job: Job, channel: Channel) -> Result:
+def _attempt(claim: Claim, render: Callable[[Claim], Message], channel: Channel) -> Result:
     """Render and send one message; every failure becomes a coded one."""
     try:
-        message = job.render()
+        message = render(claim)
     except Exception as error:
         detail = f"message could not be rendered: {type(error).__name__}"
-        return Result(job, error=DeliveryError(FailureCode.PAYLOAD_INVALID, detail))
+        return Result(claim, error=DeliveryError(FailureCode.PAYLOAD_INVALID, detail))
     try:
-        return Result(job, message_id=channel.send(message))
+        return Result(claim, channel.send(message))
     except DeliveryError as error:
-        return Result(job, error=error)
+        return Result(claim, error=error)
     except Exception as error:  # a bug of the adapter: the provider may have been called
         detail = f"{channel.name} adapter failed: {type(error).__name__}"
-        return Result(job, error=DeliveryError(FailureCode.OUTCOME_UNKNOWN, detail))
+        return Result(claim, error=DeliveryError(FailureCode.OUTCOME_UNKNOWN, detail))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from datetime import timedelta
 
 from alerts.failures import DeliveryError, FailureCode
 from alerts.phases.context import Counts, PhaseContext
-from alerts.phases.send import claims
-from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
+from alerts.phases.send import claims, leases
+from alerts.phases.send.claims import QUEUE_OF, QUEUES, Claim, Queue
+from alerts.phases.send.leases import Outcome
 from alerts.phases.send.retry import RetryPolicy, after_failure
+from alerts.phases.send.statements import Session
 
 # Claimed is the sum of these.
 OUTCOME_COUNTS = (
@@ -33,9 +35,11 @@ _SKIPPED = {
 class Ledger:
     """Records outcomes, set by set, and counts what became of the claimed rows."""
 
-    def __init__(self, context: PhaseContext) -> None:
+    def __init__(self, context: PhaseContext, session: Session) -> None:
         settings = context.settings
         self._context = context
+        self.session = session
+        self._in_hand: list[Outcome] = []
         self._policy = RetryPolicy(
             max_attempts=settings.max_attempts,
             base_seconds=settings.retry_base_seconds,
@@ -53,23 +57,28 @@ class Ledger:
             tally[_SKIPPED[FailureCode(code)]] += rows
 
     def record(self, outcomes: Iterable[Outcome]) -> int:
-        """Store and count outcomes; the number of rows that no attempt was made at (released or
-        without destination), which use up nothing of the run's cap."""
+        """Store and count outcomes, and those that an error kept from being stored before; the
+        number of rows that no attempt was made at (released or without destination), which use up
+        nothing of the run's cap."""
         not_tried = 0
-        for queue, mine in _by_queue(outcomes):
+        self._in_hand += outcomes
+        while self._in_hand:
+            queue = QUEUE_OF[self._in_hand[0].claim.source]
+            mine = [each for each in self._in_hand if each.claim.source == queue.name]
             moved = self._write(queue, mine)
-            for outcome in mine:
-                # A refused outcome is no longer ours to count as anything but given away.
-                name = _count_name(outcome) if outcome.claim.id in moved else "released"
-                self.tally[queue.name][name] += 1
-                not_tried += outcome.tried == 0
+            self._in_hand = [each for each in self._in_hand if each.claim.source != queue.name]
+            # A refused outcome is no longer ours to count as anything but given away.
+            self.tally[queue.name].update(
+                _count_name(each) if each.claim.id in moved else "released" for each in mine
+            )
+            not_tried += sum(each.tried == 0 for each in mine)
         return not_tried
 
-    def record_rescued(self, queue: Queue, outcomes: list[Outcome]) -> None:
-        """Store the outcomes of adopted rows: they were some other run's claims."""
-        self.tally[queue.name]["rescued"] += len(outcomes)
-        if outcomes:
-            self._write(queue, outcomes)
+    def record_rescued(self, queue: Queue, outcomes: list[Outcome]) -> int:
+        """Store the outcomes of adopted rows, which some other run had claimed; how many moved."""
+        moved = self._write(queue, outcomes)
+        self.tally[queue.name]["rescued"] += len(moved)
+        return len(moved)
 
     def failure(self, claim: Claim, error: DeliveryError) -> Outcome:
         """What a failed attempt makes of its row."""
@@ -91,7 +100,7 @@ class Ledger:
             extra={
                 "channel": claim.channel,
                 "code": error.code.value,
-                "queue": claim.queue.name,
+                "queue": claim.source,
                 "row_id": claim.id,
                 "status": decision.status,
             },
@@ -117,7 +126,8 @@ class Ledger:
 
     def _write(self, queue: Queue, outcomes: list[Outcome]) -> set[int]:
         context = self._context
-        moved = claims.record(context.conn, queue, context.run_id, context.clock.now(), outcomes)
+        now = context.clock.now()
+        moved = leases.record(self.session, queue, context.run_id, now, outcomes)
         refused = len(outcomes) - len(moved)
         if refused:
             self.claims_lost += refused
@@ -129,17 +139,8 @@ class Ledger:
 
 
 def released(claim: Claim) -> Outcome:
-    """The row as it was before it was claimed: no attempt is burned."""
-    return Outcome(
-        claim, "queued", 0, failure_code=claim.failure_code, next_retry_at=claim.next_retry_at
-    )
-
-
-def _by_queue(outcomes: Iterable[Outcome]) -> list[tuple[Queue, list[Outcome]]]:
-    found: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        found[outcome.claim.queue.name].append(outcome)
-    return [(queue, found[queue.name]) for queue in QUEUES if queue.name in found]
+    """The row stays as it is and goes back into the queue: no attempt is burned."""
+    return Outcome(claim, "queued", 0)
 
 
 def _count_name(outcome: Outcome) -> str:

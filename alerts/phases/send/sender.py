@@ -7,24 +7,29 @@ from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 
+import psycopg2
+
 from alerts.channels.names import SEND_CHANNELS
 from alerts.failures import DeliveryError, FailureClass, FailureCode, PhaseFailed
 from alerts.locks import LockLost
 from alerts.messages import Style
 from alerts.phases.context import Counts, PhaseContext
-from alerts.phases.send import claims
-from alerts.phases.send.claims import QUEUES, Claim, Outcome, Queue
+from alerts.phases.send import leases
+from alerts.phases.send.claimer import Claimer, Found
 from alerts.phases.send.content import Contents
-from alerts.phases.send.dispatch import Dispatcher, Job, Result
+from alerts.phases.send.dispatch import Dispatcher, Result
+from alerts.phases.send.leases import Outcome
 from alerts.phases.send.ledger import Ledger, released
 from alerts.phases.send.pacing import Pace
 from alerts.phases.send.rescue import rescue_lost
+from alerts.phases.send.statements import Session
 
 POLL_SECONDS = 0.25  # how long the phase waits for a result before it looks at the clock again
 RENEW_SECONDS = 30.0
 RECLAIM_SECONDS = 5.0  # how often a long run looks at a channel that had nothing due
 SIGNAL_GRACE_SECONDS = 4.0  # for calls under way when a stop signal comes
 LONGEST_PAUSE_SECONDS = 30.0  # of a provider, that is waited for
+RECONNECT_SECONDS = 20.0  # for a server that has gone to come back
 
 
 def run(context: PhaseContext) -> Counts:
@@ -44,9 +49,16 @@ class _Sender:
         workers = settings.send_workers
         self.context = context
         self.park = settings.park_unknown_outcomes
-        self.ledger = Ledger(context)
+        self.unconfigured = [name for name in SEND_CHANNELS if name not in context.channels]
+        self.session = Session(context.conn)
+        self.ledger = Ledger(context, self.session)
+        self.contents = Contents(
+            Style(app_base_url=settings.app_base_url, timezone=settings.timezone)
+        )
+        self.claimer = Claimer(context, self.contents, self.unconfigured)
         self.dispatcher = Dispatcher(
             context.channels,
+            self.contents.render,
             workers=workers,
             record_batch=1 if self.park else settings.record_batch,
             rate_limits_per_minute={} if context.dry_run else settings.rate_limits_per_minute,
@@ -54,10 +66,6 @@ class _Sender:
         )
         self.largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
         self.paces = {name: Pace(2 * workers, self.largest_claim) for name in context.channels}
-        self.unconfigured = [name for name in SEND_CHANNELS if name not in context.channels]
-        self.contents = Contents(
-            context.conn, Style(app_base_url=settings.app_base_url, timezone=settings.timezone)
-        )
         self.held: dict[str, str] = {}
         self.limited: set[str] = set()  # a provider asked to slow down
         self.cap_left = settings.max_send_per_run
@@ -71,6 +79,10 @@ class _Sender:
             stopped = self._rescue_and_send()
         finally:
             self.dispatcher.close()
+            self.claimer.close()
+            if self.session.conn is not self.context.conn:
+                with suppress(psycopg2.Error):
+                    self.session.conn.close()
         counts = self.ledger.counts()
         counts["stopped_early"] = stopped
         counts["channels_held"] = dict(self.held)
@@ -99,13 +111,14 @@ class _Sender:
         except LockLost:
             stopped = "lock_lost"
         except Exception:
-            # Messages are under way: what becomes of them is kept if the connection still lives,
-            # or they would all be sent again.
-            if not self.context.conn.closed:
-                with suppress(Exception):
-                    self._wind_down()
+            # Messages are under way: what becomes of them is kept, or they would be sent again.
+            try:
+                self._wind_down_somehow()
+            except Exception as error:
+                fields = {"error": type(error).__name__}
+                self.context.log.warning("not all outcomes could be recorded", extra=fields)
             raise
-        self._wind_down()
+        self._wind_down_somehow()
         return stopped
 
     def _send_until_done(self) -> str | None:
@@ -114,11 +127,15 @@ class _Sender:
             reason = self.context.stop.reason()
             if reason:
                 return reason
-            claiming = self._claim_ahead()
-            if not self.dispatcher.idle:
-                self._record(self.dispatcher.take_results(POLL_SECONDS))
-                self._renew()
-            elif not claiming:
+            results: list[Result] = []
+            if self.claimer.busy or not self.dispatcher.idle:
+                results = self.dispatcher.take_results(POLL_SECONDS)
+            try:
+                claiming = self._claim_ahead(beside=bool(results) or not self.dispatcher.idle)
+            finally:
+                self._record(results)
+            self._renew()
+            if not (results or claiming) and self.dispatcher.idle:
                 if self.cap_left <= 0:
                     return "cap"
                 if not self._sit_out_pause():
@@ -126,19 +143,43 @@ class _Sender:
 
     def _wind_down(self) -> None:
         """Give back what has not started, then wait for the calls under way."""
+        self._store(())  # what could not be stored before
         for name in self.dispatcher.lanes:
             self._release(name)
-        patient = True
-        while not self.dispatcher.idle:
-            if patient and self.context.stop.reason() == "signal":  # it may come only now
+        ends = None
+        while self.claimer.busy or not self.dispatcher.idle:
+            if ends is None and self.context.stop.reason() == "signal":  # it may come only now
                 self.dispatcher.give_up_calls(SIGNAL_GRACE_SECONDS)
-                patient = False
+                ends = time.monotonic() + SIGNAL_GRACE_SECONDS
             self._record(self.dispatcher.take_results(POLL_SECONDS))
+            if self.claimer.done:
+                found = self.claimer.take()
+                self._count_claimed(found)
+                self._store(released(claim) for claim in found.to_send)
+            elif ends is not None and self.dispatcher.idle and time.monotonic() > ends:
+                return  # a claim that waits for a lock: if it gets it, it lapses
             self._renew()
+
+    def _wind_down_somehow(self) -> None:
+        """Wind down, on a new connection where this one has ended: what was sent can still be
+        recorded under the leases that the run has. A server that restarts gets some time."""
+        context = self.context
+        ends = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                if self.session.conn.closed and context.open_connection is not None:
+                    self.session = Session(context.open_connection("alerts-engine"))
+                    self.ledger.session = self.session
+                return self._wind_down()
+            except psycopg2.Error:
+                if not self.session.conn.closed or time.monotonic() > ends:
+                    raise
+                if context.stop.signalled.wait(POLL_SECONDS):
+                    raise
 
     def _renew(self) -> None:
         if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
-            claims.renew(self.context.conn, self.context.run_id)
+            leases.renew(self.session.conn, self.context.run_id)
             self.renewed_at = time.monotonic()
 
     def _pauses(self) -> dict[str, float]:
@@ -169,8 +210,8 @@ class _Sender:
 
     def _rooms(self) -> dict[str, int]:
         """How many rows to claim for each channel that may have some due."""
-        if self.cap_left <= 0 or (self.park and not self.dispatcher.idle):
-            return {}  # when parking, only what is truly under way may be in doubt
+        if self.cap_left <= 0:
+            return {}
         rooms = dict.fromkeys(self.unconfigured, self.context.batch_size)
         now = time.monotonic()
         for name, lane in self.dispatcher.lanes.items():
@@ -183,58 +224,52 @@ class _Sender:
             if room > 0 and now - self.exhausted.get(name, -again) >= again
         }
 
-    def _claim_ahead(self) -> bool:
-        """Claim where there is room, deliveries before digests; False when there is none."""
+    def _claim_ahead(self, beside: bool) -> bool:
+        """Claim where there is room, or start what the last claim brought; False when there is
+        neither. ``beside``: there is something to record meanwhile."""
+        if self.claimer.busy:
+            if self.claimer.done:
+                self._start(self.claimer.take())
+            return True
+        if self.park and beside:  # only what is truly under way may be in doubt
+            return False
         rooms = self._rooms()
         if not rooms:
             return False
+        self.context.ensure_lock()
         limit = min(self.largest_claim, self.cap_left)
-        found: Counter[str] = Counter()
-        for queue in QUEUES:
-            left = {name: room - found[name] for name, room in rooms.items() if room > found[name]}
-            if left and found.total() < limit:
-                found.update(self._claim(queue, left, limit - found.total()))
-        for name, room in rooms.items():
-            self.exhausted.pop(name, None)
-            if found[name] < room and found.total() < limit:
-                self.exhausted[name] = time.monotonic()
+        if beside and self.claimer.can_work_beside:
+            self.claimer.begin(rooms, limit, self.dispatcher.wake)
+        else:
+            self._start(self.claimer.claim(self.session, rooms, limit))
         return True
 
-    def _claim(self, queue: Queue, rooms: dict[str, int], limit: int) -> Counter[str]:
-        """One claim, its rows given to the workers; how many rows it moved by channel."""
-        context = self.context
-        context.ensure_lock()
-        now = context.clock.now()
-        claimed = claims.claim_due(
-            context.conn,
-            queue,
-            run_id=context.run_id,
-            now=now,
-            rooms=rooms,
-            limit=limit,
-            unconfigured=self.unconfigured,
-            max_age_hours=context.settings.delivery_max_age_hours,
-            allowlist=context.settings.allowlist,
-        )
-        self.ledger.add_claimed(queue, claimed)
-        self.cap_left -= len(claimed.to_send)
-        self._start(claimed.to_send)
-        return claimed.by_channel
+    def _count_claimed(self, found: Found) -> None:
+        for queue, claimed in found.by_queue:
+            self.ledger.add_claimed(queue, claimed)
+        self.cap_left -= len(found.to_send)
 
-    def _start(self, claimed: list[Claim]) -> None:
+    def _start(self, found: Found) -> None:
         """Give the rows to the workers; those without a destination end here."""
+        self._count_claimed(found)
+        if found.error is not None:
+            self._store(released(claim) for claim in found.to_send)
+            raise found.error
+        moved = found.by_channel
+        for name, room in found.rooms.items():
+            self.exhausted.pop(name, None)
+            if moved[name] < room and moved.total() < found.limit:
+                self.exhausted[name] = time.monotonic()
         nowhere = FailureCode.MISSING_DESTINATION.value
-        self._store(
-            Outcome(c, "skipped", 0, failure_code=nowhere) for c in claimed if not c.destination
-        )
-        ready = [claim for claim in claimed if claim.destination]
-        for name, rows in Counter(claim.channel for claim in ready).items():
+        ready = [claim for claim in found.to_send if claim.destination]
+        if len(ready) < len(found.to_send):
+            lost = [claim for claim in found.to_send if not claim.destination]
+            self._store(Outcome(claim, "skipped", 0, failure_code=nowhere) for claim in lost)
+        for name, rows in Counter([claim.channel for claim in ready]).items():
             self.paces[name].claimed(rows)
         self.given += len(ready)
-        renderers = self.contents.renderers(ready)
-        self.dispatcher.add(
-            Job(claim, render) for claim, render in zip(ready, renderers, strict=True)
-        )
+        self.dispatcher.add(ready)
+        self._release_standing()
 
     # -- recording -------------------------------------------------------------------------
 
@@ -242,23 +277,26 @@ class _Sender:
         """Store what came back, and draw the consequences for the channels."""
         if not results:
             return
-        outcomes = []
-        for result in results:
-            claim, error = result.job.claim, result.error
-            self.paces[claim.channel].sent(1)
-            if error is None:
-                sent = Outcome(claim, "sent", 1, provider_message_id=result.message_id)
-                outcomes.append(sent)
-            elif error.failure_class is FailureClass.OPERATOR:
-                self._note_held(claim.channel, error)
-                outcomes.append(released(claim))
-            else:
-                if error.code is FailureCode.RATE_LIMITED:
-                    self.limited.add(claim.channel)
-                outcomes.append(self.ledger.failure(claim, error))
-        self._store(outcomes)
+        for name, sent in Counter([result.claim.channel for result in results]).items():
+            self.paces[name].sent(sent)
+        self._store([self._outcome(result) for result in results])
         self.dispatcher.recorded(len(results))
         self._show_progress(len(results))
+        self._release_standing()
+
+    def _outcome(self, result: Result) -> Outcome:
+        claim, message_id, error = result
+        if error is None:
+            return Outcome(claim, "sent", 1, None, None, None, message_id)
+        if error.failure_class is FailureClass.OPERATOR:
+            self._note_held(claim.channel, error)
+            return released(claim)
+        if error.code is FailureCode.RATE_LIMITED:
+            self.limited.add(claim.channel)
+        return self.ledger.failure(claim, error)
+
+    def _release_standing(self) -> None:
+        """Put back what waits for a channel that is held, or was asked to wait."""
         for name in {*self.held, *self._pauses()}:
             self._release(name)
 
@@ -278,12 +316,12 @@ class _Sender:
 
     def _release(self, channel: str) -> None:
         """Put back what was claimed and has not started."""
-        jobs = self.dispatcher.withdraw(channel)
-        if jobs:
+        waiting = self.dispatcher.withdraw(channel)
+        if waiting:
             self.exhausted.pop(channel, None)  # they are due again
-        self.paces[channel].sent(len(jobs))
-        self.given -= len(jobs)
-        self._store(released(job.claim) for job in jobs)
+        self.paces[channel].sent(len(waiting))
+        self.given -= len(waiting)
+        self._store(released(claim) for claim in waiting)
 
     def _store(self, outcomes: Iterable[Outcome]) -> None:
         self.cap_left += self.ledger.record(outcomes)

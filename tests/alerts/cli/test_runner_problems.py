@@ -13,11 +13,10 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts import db
 from alerts.settings.config import DATABASE_URL_MISSING
 from tests.support import CHECKOUT
 from tests.support.providers import RESEND_KEY, Fault, HttpProvider
-from tests.support.queue_world import queue_instants, statuses
+from tests.support.queue_world import lapse, queue_instants, statuses
 from tests.support.run_world import (
     Runner,
     last_run,
@@ -204,9 +203,7 @@ def test_killed_runner_leaves_nothing_that_the_next_runs_do_not_send(
         doomed.wait(20)
         provider.rule = lambda _: None
         in_doubt = statuses(conn)["sending"]
-        db.execute(
-            conn, "UPDATE user_alert_deliveries SET claimed_until = now() WHERE status = 'sending'"
-        )
+        lapse(conn)
         code, lines = runner.json_lines("--phase", "c", *AT_NOW)
         assert (code, lines[0]["counts"]["deliveries"]["rescued"]) == (0, in_doubt)
         later = (NOW + timedelta(minutes=5)).isoformat()

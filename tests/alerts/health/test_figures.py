@@ -136,10 +136,22 @@ def points_of(
     return points
 
 
+def with_sending(conn: Connection, source: str) -> list[dict[str, Any]]:
+    """All rows; what a lease holds has the status that answers call it."""
+    held = {
+        row["id"] for row in query(conn, "SELECT id FROM alerts_leased WHERE source = %s", source)
+    }
+    rows = query(conn, f"SELECT * FROM user_alert_{source}")
+    return [
+        {**row, "status": "sending"} if row["status"] == "queued" and row["id"] in held else row
+        for row in rows
+    ]
+
+
 def recount(conn: Connection) -> dict[str, Any]:
     """What health must say, from the raw rows."""
-    deliveries = query(conn, "SELECT * FROM user_alert_deliveries")
-    digests = query(conn, "SELECT * FROM user_alert_digests")
+    deliveries = with_sending(conn, "deliveries")
+    digests = with_sending(conn, "digests")
     day = [row for row in deliveries if in_window(row, DAY)]
     week = [row for row in deliveries if in_window(row, WEEK)]
     digest_day = [row for row in digests if in_window(row, DAY)]
@@ -158,7 +170,7 @@ def recount(conn: Connection) -> dict[str, Any]:
         "digests_24h": counted(digest_day, DIGEST_CHANNELS, DIGEST_KEYS),
         "digests_7d": counted(digest_week, DIGEST_CHANNELS, DIGEST_KEYS),
         "oldest_queued_delivery_minutes": due_minutes(
-            instant, lambda row: row["next_retry_at"] or row["created_at"]
+            instant, lambda row: max(row["created_at"], row["next_retry_at"] or row["created_at"])
         ),
         "oldest_queued_digest_minutes": due_minutes(
             digests, lambda row: max(row["window_end"], row["next_retry_at"] or row["window_end"])
@@ -188,7 +200,7 @@ def recount(conn: Connection) -> dict[str, Any]:
             channel: {
                 "oldest_due_delivery_minutes": due_minutes(
                     [row for row in instant if row["channel"] == channel],
-                    lambda row: row["next_retry_at"] or row["created_at"],
+                    lambda row: max(row["created_at"], row["next_retry_at"] or row["created_at"]),
                 ),
                 "waits": {
                     "instant": waits_of(sent, channel),
@@ -247,7 +259,11 @@ def random_state(rng: random.Random) -> dict[str, Any]:
 
 
 def fill_at_random(conn: Connection, rng: random.Random) -> None:
-    db.execute(conn, "DELETE FROM user_alert_deliveries; DELETE FROM user_alert_digests")
+    db.execute(
+        conn,
+        "DELETE FROM user_alert_deliveries; DELETE FROM user_alert_digests;"
+        " DELETE FROM alerts_leases",
+    )
     user = query(conn, "SELECT min(id) AS id FROM users")[0]["id"]
     events = [row["id"] for row in query(conn, "SELECT id FROM alert_events")]
     for event in events[: rng.choice([0, 3, len(events)])]:
@@ -256,6 +272,8 @@ def fill_at_random(conn: Connection, rng: random.Random) -> None:
         moment = random_moment(rng)
         channel = rng.choice(CHANNELS)
         state = random_state(rng)
+        if kind != "instant" and state["status"] == "sending":  # only messages are sent
+            state["status"] = "queued"
         if "waited" in state:
             state["sent_at"] = moment + timedelta(seconds=state.pop("waited"))
         add_delivery(conn, user, own_event, channel, kind=kind, created_at=moment, **state)

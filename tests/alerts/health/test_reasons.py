@@ -27,6 +27,7 @@ def facts(*paused: dict[str, Any]) -> Facts:
         paused=list(paused),
         held={},
         counts_stale_since=None,
+        queue_differs=False,
     )
 
 

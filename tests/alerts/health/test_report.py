@@ -200,7 +200,7 @@ def test_rows_of_other_parts_of_the_product_give_no_reason(conn: Connection) -> 
     user = add_user(conn)
     others: list[dict[str, Any]] = [
         {"status": "queued", "created_at": NOW - DAY + MINUTE},
-        {"status": "sending", "claimed_until": ago(60)},
+        {"status": "failed", "failed_at": ago(60), "failure_code": "network"},
         {"status": "skipped", "failure_code": "channel_not_configured"},
     ]
     for row in others:

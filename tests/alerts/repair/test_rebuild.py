@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg2
@@ -10,11 +11,23 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
+from alerts.health import queue
 from alerts.health.report import get_health
 from alerts.repair import audit
 from alerts.repair.rebuild import rebuild
 from tests.support.health_counts import fill, kept, recounted, stale, statements
-from tests.support.world import NOW, query, settings_for, value
+from tests.support.queue_world import assert_each_in_its_place, places, queue_instants
+from tests.support.world import (
+    NOW,
+    add_alert,
+    add_delivery,
+    add_user,
+    lease,
+    query,
+    settings_for,
+    value,
+    wait_until,
+)
 
 SETTINGS = settings_for("postgresql://unused")
 
@@ -81,15 +94,97 @@ def test_the_dry_run_says_what_the_real_call_mends_and_changes_nothing(
     }
 
 
+@pytest.mark.parametrize("wrong", ["lost", "surplus", "late", "waiting"])
+def test_health_tells_of_a_queue_that_is_not_what_is_queued_until_it_is(
+    conn: Connection, wrong: str
+) -> None:
+    rows = queue_instants(conn, 6)
+    add_delivery(conn, add_user(conn), add_alert(conn), kind="digest")
+    lease(conn, rows[:2], claimed_until=datetime.now(UTC) + timedelta(hours=1))
+    assert_each_in_its_place(conn)
+    assert "queue_differs" not in reasons(conn)
+    db.execute(
+        conn,
+        {
+            "lost": "DELETE FROM alerts_send_queue WHERE id % 2 = 0",
+            "surplus": "INSERT INTO alerts_send_queue SELECT source, id + 1000, channel, due_at,"
+            " user_id FROM alerts_send_queue",
+            "late": "UPDATE alerts_send_queue SET due_at = 'infinity', channel = 'sms'",
+            "waiting": "DELETE FROM alerts_digest_waiting",
+        }[wrong],
+    )
+    # Counting sees how many there are, not what they say.
+    assert ("queue_differs" in reasons(conn)) == (wrong in ("lost", "surplus"))
+    rehearsed = rebuilt(conn, dry_run=True)["queue_mended"]
+    assert rehearsed == rebuilt(conn)["queue_mended"] > 0
+    assert_each_in_its_place(conn)
+    assert places(conn)[1] == [("deliveries", row) for row in rows[:2]]  # not given away
+    assert "queue_differs" not in reasons(conn)
+
+
+def test_what_was_written_with_the_triggers_off_is_queued_and_counted(conn: Connection) -> None:
+    before = queue_instants(conn, 4)
+    db.execute(conn, "SET session_replication_role = replica")
+    queue_instants(conn, 3)
+    db.execute(
+        conn,
+        "UPDATE user_alert_deliveries SET status = 'sent', sent_at = created_at"
+        " WHERE id = ANY (%s)",
+        (before[:2],),
+    )
+    db.execute(conn, "RESET session_replication_role")
+    answer = rebuilt(conn)
+    assert answer["queue_mended"] == 5
+    assert answer["counts_mended"] > 0
+    assert_each_in_its_place(conn)
+    assert kept(conn) == recounted(conn)
+
+
+def test_a_long_queue_is_not_counted_to_its_end(
+    conn: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "QUEUE_READ", 3)
+    queue_instants(conn, 5)
+    assert "queue_differs" not in reasons(conn)
+    db.execute(conn, "DELETE FROM alerts_send_queue WHERE id % 2 = 1")  # 3 of 5, as read
+    db.execute(conn, "DELETE FROM alerts_send_queue WHERE id % 4 = 0")
+    assert "queue_differs" in reasons(conn)
+
+
+def test_rebuilding_waits_for_a_claim_and_a_recording_under_way(
+    conn: Connection, database_url: str
+) -> None:
+    rows = queue_instants(conn, 4)
+    sender = psycopg2.connect(database_url)
+    lease(sender, rows[:2], claimed_until=datetime.now(UTC) + timedelta(hours=1))
+    db.execute(
+        sender, "UPDATE user_alert_deliveries SET last_error = 'x' WHERE id = %s", (rows[0],)
+    )
+    rebuilder = psycopg2.connect(database_url)
+    rebuilder.autocommit = True
+    thread = threading.Thread(target=lambda: rebuilt(rebuilder))
+    thread.start()
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND database ="
+    waits += " (SELECT oid FROM pg_database WHERE datname = current_database())"
+    wait_until(lambda: value(conn, waits) == 1)
+    sender.commit()
+    thread.join()
+    for each in (sender, rebuilder):
+        each.close()
+    assert_each_in_its_place(conn)
+    assert len(places(conn)[1]) == 2
+
+
 def test_it_is_audited_also_when_nothing_was_wrong(conn: Connection) -> None:
     answer = rebuilt(conn)
     assert answer == {
-        "dry_run": False, "counts_mended": 0, "counts_stale_since": None,
+        "dry_run": False, "counts_mended": 0, "counts_stale_since": None, "queue_mended": 0,
         "action_id": answer["action_id"],
     }  # fmt: skip
     (action,) = audit.list_actions(conn, action="rebuild")["actions"]
     assert (action["id"], action["token_key_id"]) == (answer["action_id"], "cli")
-    assert action["result"] == {"counts_mended": 0, "counts_stale_since": None}
+    told = {"counts_mended": 0, "counts_stale_since": None, "queue_mended": 0}
+    assert action["result"] == told
 
 
 def test_without_its_audit_row_nothing_is_rebuilt(uncounted: Connection) -> None:

@@ -14,7 +14,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db, engine_observability
 from alerts.channels.base import Message
 from tests.support.providers import BOT_TOKEN, Fault, HttpProvider
-from tests.support.queue_world import queue_instants, statuses
+from tests.support.queue_world import lapse, queue_instants, statuses
 from tests.support.run_world import Runner
 from tests.support.world import RememberingChannel, all_channels, query, run, value, wait_until
 
@@ -134,7 +134,7 @@ def test_killed_run_is_finished_by_the_next_and_nothing_is_lost(
         provider.rule = lambda request: None
         in_doubt = statuses(conn).get("sending", 0)
         assert 0 < in_doubt <= 40
-        db.execute(conn, "UPDATE user_alert_deliveries SET claimed_until = now() - interval '1 s'")
+        lapse(conn)
         db.execute(conn, f"UPDATE {RUNS} SET heartbeat_at = now() - interval '2 minutes'")
         environ["ALERTS_RETRY_BASE_SECONDS"] = "1"
         wait_until(
@@ -179,7 +179,7 @@ def test_killed_run_that_parks_leaves_at_most_its_workers_in_doubt(
         in_doubt = statuses(conn)["sending"]
         assert 0 < in_doubt <= workers
         provider.rule = lambda request: None
-        db.execute(conn, "UPDATE user_alert_deliveries SET claimed_until = now() - interval '1 s'")
+        lapse(conn)
         assert runner("--phase", "c", **environ).returncode == 0
         found = statuses(conn)
         assert found["failed"] == in_doubt  # parked, for someone to look at

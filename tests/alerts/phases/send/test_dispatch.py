@@ -11,11 +11,10 @@ import pytest
 
 from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
-from alerts.phases.send.claims import DELIVERIES, Claim
-from alerts.phases.send.dispatch import GRACE_SECONDS, Dispatcher, Job, Result
+from alerts.phases.send.claims import Claim
+from alerts.phases.send.dispatch import GRACE_SECONDS, Dispatcher, Result
 from tests.support.queue_world import row_of
 from tests.support.world import (
-    NOW,
     RememberingChannel,
     wait_until,
 )
@@ -23,14 +22,16 @@ from tests.support.world import (
 Answer = Callable[[Message], str | None]
 
 
-def job(row: int, channel: str = "email", render: Callable[[], Message] | None = None) -> Job:
-    claim = Claim(DELIVERIES, row, 1, channel, 0, None, None, NOW, event_id=1, destination="x")
-    message = Message(key=f"deliveries-{row}-0", destination="x", text="text")
-    return Job(claim, render or (lambda: message))
+def job(row: int, channel: str = "email") -> Claim:
+    return Claim("deliveries", 1, row, 1, channel, 0, None, "0", 1, "x")
 
 
-def jobs(rows: range, channel: str = "email") -> list[Job]:
+def jobs(rows: range, channel: str = "email") -> list[Claim]:
     return [job(row, channel) for row in rows]
+
+
+def message_of(claim: Claim) -> Message:
+    return Message(key=f"deliveries-{claim.id}-0", destination="x", text="text")
 
 
 class Calls:
@@ -49,7 +50,12 @@ class Calls:
 class Harness:
     """A dispatcher and the phase's side of it."""
 
-    def __init__(self, answers: dict[str, Answer | None], **options: Any) -> None:
+    def __init__(
+        self,
+        answers: dict[str, Answer | None],
+        render: Callable[[Claim], Message] = message_of,
+        **options: Any,
+    ) -> None:
         self.channels = {name: RememberingChannel(answer) for name, answer in answers.items()}
         defaults: dict[str, Any] = {
             "workers": 4,
@@ -57,7 +63,7 @@ class Harness:
             "rate_limits_per_minute": {},
             "call_seconds": 10,
         }
-        self.dispatcher = Dispatcher(self.channels, **{**defaults, **options})
+        self.dispatcher = Dispatcher(self.channels, render, **{**defaults, **options})
         self.results: list[Result] = []
 
     def take(self) -> None:
@@ -86,7 +92,7 @@ def make() -> Iterator[Callable[..., Harness]]:
 def test_every_job_gives_one_result(make: Callable[..., Harness]) -> None:
     harness = make()
     harness.dispatcher.add(jobs(range(300)))
-    assert sorted(r.job.claim.id for r in harness.finish()) == list(range(300))
+    assert sorted(r.claim.id for r in harness.finish()) == list(range(300))
     assert all(r.error is None and r.message_id for r in harness.results)
 
 
@@ -109,12 +115,14 @@ def test_a_late_job_does_not_wait_for_a_busy_worker(make: Callable[..., Harness]
 
 
 def test_a_text_that_cannot_be_rendered_costs_its_row_only(make: Callable[..., Harness]) -> None:
-    def broken() -> Message:
-        raise KeyError("someone@example.com")
+    def broken(claim: Claim) -> Message:
+        if claim.id == 1:
+            raise KeyError("someone@example.com")
+        return message_of(claim)
 
-    harness = make()
-    harness.dispatcher.add([job(1, render=broken), job(2)])
-    found = {r.job.claim.id: r.error for r in harness.finish()}
+    harness = make(render=broken)
+    harness.dispatcher.add([job(1), job(2)])
+    found = {r.claim.id: r.error for r in harness.finish()}
     assert found[1] is not None
     assert found[1].code is FailureCode.PAYLOAD_INVALID
     assert "example.com" not in str(found[1])
@@ -141,8 +149,8 @@ def test_an_operator_failure_holds_its_channel_and_no_other(make: Callable[..., 
     harness.dispatcher.add(jobs(range(10)))
     harness.dispatcher.add(jobs(range(10, 20), "telegram"))
     wait_until(lambda: harness.take() or len(harness.channels["telegram"].sent) == 10)
-    assert [job.claim.id for job in harness.dispatcher.withdraw("email")] == list(range(1, 10))
-    refused = [r.job.claim.id for r in harness.finish() if r.error]
+    assert [claim.id for claim in harness.dispatcher.withdraw("email")] == list(range(1, 10))
+    refused = [r.claim.id for r in harness.finish() if r.error]
     assert refused == [0]
 
 
@@ -192,7 +200,7 @@ def test_a_call_that_never_returns_is_given_up_and_the_others_go_on(
 
     harness = make({"email": hang}, call_seconds=0.3 - GRACE_SECONDS)
     harness.dispatcher.add(jobs(range(20)))
-    found = {r.job.claim.id: r for r in harness.finish()}
+    found = {r.claim.id: r for r in harness.finish()}
     assert len(found) == len(harness.results) == 20
     for row in hanging:
         error = found[row].error
@@ -202,7 +210,7 @@ def test_a_call_that_never_returns_is_given_up_and_the_others_go_on(
     release.set()  # whatever the lost threads still bring is dropped
     harness.dispatcher.add(jobs(range(20, 30)))
     harness.finish()
-    assert sorted(r.job.claim.id for r in harness.results) == list(range(30))
+    assert sorted(r.claim.id for r in harness.results) == list(range(30))
 
 
 def test_lost_threads_are_replaced_for_later_jobs(make: Callable[..., Harness]) -> None:

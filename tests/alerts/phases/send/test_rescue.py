@@ -15,6 +15,7 @@ from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
 from alerts.phases.send import rescue
 from alerts.phases.send.ledger import Ledger
+from alerts.phases.send.statements import Session
 from tests.support.phases import phase_context
 from tests.support.queue_world import add_digest, delivery, queue_instants, row_of, statuses
 from tests.support.world import (
@@ -25,6 +26,7 @@ from tests.support.world import (
     add_user,
     all_channels,
     counts_of,
+    lease,
     run,
     value,
 )
@@ -81,23 +83,6 @@ def test_rescued_row_is_sent_again_when_its_wait_is_over(
     assert (found["status"], found["attempts"], found["failure_code"]) == ("sent", 2, None)
 
 
-def test_claim_without_an_end_of_an_old_deployment_is_rescued(
-    conn: Connection, database_url: str, user: int
-) -> None:
-    # Rows from before the state machine: its constraint is NOT VALID and says nothing of them.
-    check = "ck_user_alert_deliveries_sending"
-    definition = value(
-        conn, "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", check
-    ).removesuffix(" NOT VALID")
-    db.execute(conn, f"ALTER TABLE {DELIVERIES} DROP CONSTRAINT {check}")
-    row = lost_delivery(conn, user, claimed_by=None, claimed_until=None)
-    db.execute(conn, f"ALTER TABLE {DELIVERIES} ADD CONSTRAINT {check} {definition} NOT VALID")
-    counts = counts_of(run(database_url, "c"), "c")
-    assert counts["deliveries"]["rescued"] == 1
-    found = delivery(conn, row)
-    assert (found["status"], found["failure_code"]) == ("queued", "sender_lost")
-
-
 def test_lost_at_the_maximum_of_attempts_is_final(
     conn: Connection, database_url: str, user: int
 ) -> None:
@@ -141,12 +126,8 @@ def test_rescue_goes_on_past_one_batch(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rescue, "ROWS_PER_STATEMENT", 10)
-    queue_instants(conn, 35)
-    db.execute(
-        conn,
-        f"UPDATE {DELIVERIES} SET status = 'sending', claimed_by = 'lost',"
-        " claimed_until = now() - interval '1 hour'",
-    )
+    rows = queue_instants(conn, 35)
+    lease(conn, rows, claimed_until=NOW)
     assert counts_of(run(database_url, "c"), "c")["deliveries"]["rescued"] == 35
     assert statuses(conn) == {"queued": 35}
 
@@ -155,12 +136,8 @@ def test_rescue_stops_when_the_lock_is_lost(
     conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rescue, "ROWS_PER_STATEMENT", 10)
-    queue_instants(conn, 35)
-    db.execute(
-        conn,
-        f"UPDATE {DELIVERIES} SET status = 'sending', claimed_by = 'lost',"
-        " claimed_until = now() - interval '1 hour'",
-    )
+    rows = queue_instants(conn, 35)
+    lease(conn, rows, claimed_until=NOW)
     db.execute(conn, END_LOCKS_ON_UPDATE)
     report = run(database_url, "c")
     assert report.record.status == "failed"
@@ -170,20 +147,20 @@ def test_rescue_stops_when_the_lock_is_lost(
 
 
 def test_rescue_ends_between_two_statements_when_told_to(
-    conn: Connection, database_url: str, user: int, monkeypatch: pytest.MonkeyPatch
+    conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rescue, "ROWS_PER_STATEMENT", 2)
-    for _ in range(5):
-        lost_delivery(conn, user)
+    lease(conn, queue_instants(conn, 5), claimed_until=NOW)
     context = phase_context(conn, database_url)
     record = Ledger.record_rescued
 
-    def record_and_stop(ledger: Ledger, *arguments: Any) -> None:
-        record(ledger, *arguments)
+    def record_and_stop(ledger: Ledger, *arguments: Any) -> int:
+        moved = record(ledger, *arguments)
         context.stop.interrupt("SIGTERM")
+        return moved
 
     monkeypatch.setattr(Ledger, "record_rescued", record_and_stop)
-    ledger = Ledger(context)
+    ledger = Ledger(context, Session(conn))
     rescue.rescue_lost(context, ledger)
     assert ledger.tally["deliveries"]["rescued"] == 2
     assert statuses(conn) == {"queued": 2, "sending": 3}
@@ -197,7 +174,7 @@ def test_rescue_records_what_became_of_both_queues_and_claims_nothing(
     lost = {"status": "sending", "claimed_by": "lost", "claimed_until": ends}
     digest = add_digest(conn, user, [add_alert(conn)], **lost)
     context = phase_context(conn, database_url)
-    ledger = Ledger(context)
+    ledger = Ledger(context, Session(conn))
     rescue.rescue_lost(context, ledger)
     found = [delivery(conn, row), delivery(conn, digest, DIGESTS)]
     assert {each["failure_code"] for each in found} == {"sender_lost"}
@@ -219,6 +196,15 @@ FOR EACH STATEMENT EXECUTE FUNCTION end_locks();
 """
 
 
+# Another run adopts the row alone, as if the lease had lapsed for it.
+TAKE_OVER = """
+DELETE FROM alerts_leases WHERE ids = ARRAY[%(id)s]::bigint[];
+UPDATE alerts_leases SET ids = array_remove(ids, %(id)s) WHERE %(id)s = ANY (ids);
+INSERT INTO alerts_leases (run_id, source, until, ids)
+VALUES ('another', 'deliveries', now() + interval '1 hour', ARRAY[%(id)s]);
+"""
+
+
 @pytest.mark.parametrize("outcome", [None, FailureCode.NETWORK, FailureCode.RECIPIENT_BLOCKED])
 def test_late_outcome_of_a_claim_that_someone_else_has_is_refused_and_counted(
     conn: Connection, database_url: str, outcome: FailureCode | None
@@ -229,9 +215,7 @@ def test_late_outcome_of_a_claim_that_someone_else_has_is_refused_and_counted(
     def answer(message: Message) -> str | None:
         if row_of(message) == taken:
             with psycopg2.connect(database_url) as other, other.cursor() as cursor:
-                cursor.execute(
-                    f"UPDATE {DELIVERIES} SET claimed_by = 'another' WHERE id = %s", (taken,)
-                )
+                cursor.execute(TAKE_OVER, {"id": taken})
             other.close()
             if outcome:
                 raise DeliveryError(outcome, "late")
@@ -255,9 +239,7 @@ def test_refused_outcome_still_uses_up_the_cap(conn: Connection, database_url: s
     def answer(message: Message) -> str | None:
         if row_of(message) == rows[0]:
             with psycopg2.connect(database_url) as other, other.cursor() as cursor:
-                cursor.execute(
-                    f"UPDATE {DELIVERIES} SET claimed_by = 'another' WHERE id = %s", (rows[0],)
-                )
+                cursor.execute(TAKE_OVER, {"id": rows[0]})
             other.close()
         return None
 

@@ -31,14 +31,11 @@ CLAIM_LOG = """
 CREATE TABLE claim_log (taken BIGINT);
 CREATE FUNCTION log_claim() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    INSERT INTO claim_log
-    SELECT count(*) FROM after JOIN before USING (id)
-    WHERE after.status = 'sending' AND before.status = 'queued';
+    INSERT INTO claim_log SELECT cardinality(ids) FROM after;
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER log_claim AFTER UPDATE ON user_alert_deliveries
-REFERENCING OLD TABLE AS before NEW TABLE AS after
+CREATE TRIGGER log_claim AFTER INSERT ON alerts_leases REFERENCING NEW TABLE AS after
 FOR EACH STATEMENT EXECUTE FUNCTION log_claim();
 """
 
@@ -52,7 +49,7 @@ def user(conn: Connection) -> Iterator[int]:
     yield add_user(conn, "pro", telegram="77001", phone="+31610000001")
 
 
-def test_oldest_instants_go_first_and_digests_after_them(
+def test_those_due_for_longest_go_first_and_digests_after_them(
     conn: Connection, database_url: str, user: int
 ) -> None:
     digest = add_digest(conn, user, [add_alert(conn)], window_end=NOW - timedelta(days=3))
@@ -60,7 +57,7 @@ def test_oldest_instants_go_first_and_digests_after_them(
         hours: add_delivery(conn, user, add_alert(conn), created_at=NOW - timedelta(hours=hours))
         for hours in (2, 5, 1, 4)
     }
-    for hours in (3, 6):  # due again
+    for hours, minutes in ((3, 90), (6, 1)):  # due again, since then
         ids[hours] = add_delivery(
             conn,
             user,
@@ -68,12 +65,12 @@ def test_oldest_instants_go_first_and_digests_after_them(
             created_at=NOW - timedelta(hours=hours),
             attempts=1,
             failure_code="network",
-            next_retry_at=NOW - timedelta(minutes=1),
+            next_retry_at=NOW - timedelta(minutes=minutes),
         )
     channel = RememberingChannel()
     run(database_url, "c", channels=all_channels(email=channel), environ=ONE_WORKER)
     keys = [message.key.rsplit("-", 1)[0] for message in channel.sent]
-    expected = [f"deliveries-{ids[hours]}" for hours in (6, 5, 4, 3, 2, 1)]
+    expected = [f"deliveries-{ids[hours]}" for hours in (5, 4, 2, 3, 1, 6)]
     assert keys == [*expected, f"digests-{digest}"]
 
 

@@ -154,7 +154,7 @@ def test_parking_claims_no_more_than_the_workers_take(conn: Connection, database
 
     def answer(message: Message) -> str | None:
         with lock:
-            text = "SELECT count(*) FROM user_alert_deliveries WHERE status = 'sending'"
+            text = "SELECT count(*) FROM alerts_leased"
             claimed.append(value(watching, text))
         return None
 

@@ -21,6 +21,7 @@ from tests.support.world import (
     query,
     run,
     settings_for,
+    value,
     wait_until,
 )
 
@@ -45,7 +46,9 @@ def test_deadline_releases_what_has_not_started_without_an_attempt(
     assert 0 < counts["deliveries"]["sent"] < 60
     assert set(statuses(conn)) == {"sent", "queued"}
     left = query(conn, "SELECT * FROM user_alert_deliveries WHERE status = 'queued'")
-    assert {(r["attempts"], r["claimed_by"], r["failure_code"]) for r in left} == {(0, None, None)}
+    assert {(r["attempts"], r["failure_code"]) for r in left} == {(0, None)}
+    assert value(conn, "SELECT count(*) FROM alerts_send_queue") == len(left)
+    assert query(conn, "SELECT * FROM alerts_leases") == []
     assert counts["deliveries"]["claimed"] == sum(
         counts["deliveries"][name] for name in ("sent", "released")
     )
@@ -143,21 +146,15 @@ FAIL_CLAIMS_AFTER_THE_FIRST = """
 CREATE TABLE claims_done (n INT);
 CREATE FUNCTION refuse_claim() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    IF EXISTS (
-        SELECT FROM after JOIN before USING (id)
-        WHERE after.status = 'sending' AND before.status = 'queued'
-    ) THEN
-        IF EXISTS (SELECT FROM claims_done) THEN
-            RAISE lock_not_available;
-        END IF;
-        INSERT INTO claims_done VALUES (1);
+    IF EXISTS (SELECT FROM claims_done) THEN
+        RAISE lock_not_available;
     END IF;
+    INSERT INTO claims_done VALUES (1);
     RETURN NULL;
 END
 $$;
-CREATE TRIGGER refuse_claim AFTER UPDATE ON user_alert_deliveries
-REFERENCING OLD TABLE AS before NEW TABLE AS after
-FOR EACH STATEMENT EXECUTE FUNCTION refuse_claim();
+CREATE TRIGGER refuse_claim AFTER INSERT ON alerts_leases
+FOR EACH ROW EXECUTE FUNCTION refuse_claim();
 """
 
 
