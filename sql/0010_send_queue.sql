@@ -17,8 +17,9 @@ RETURNS TIMESTAMPTZ
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN coalesce(greatest(since, next_retry_at), '-infinity'::timestamptz);
 
--- What the rows of a statement were and are to the queue, for the trigger functions. Where a plan
--- was made for a short queue, it must still not read a long one from end to end.
+-- The rows of a statement are compared by NOT IN, which hashes them whatever their number: nothing
+-- is known of them when a join is planned, and one that compares each with each takes minutes. Nor
+-- must a plan made for a short queue read a long one from end to end.
 CREATE OR REPLACE FUNCTION alerts_queue_deliveries() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT SET timezone = 'UTC' SET enable_seqscan = off AS $$
@@ -30,8 +31,8 @@ BEGIN
             alerts_due_at(a.created_at::timestamptz, a.next_retry_at::timestamptz), a.user_id
         FROM added AS a
         WHERE a.status::text = 'queued' AND a.delivery_kind::text = 'instant'
-          AND NOT EXISTS (  -- as a restore may bring it
-              SELECT FROM alerts_leased AS l WHERE l.source = 'deliveries' AND l.id = a.id::bigint
+          AND a.id::bigint NOT IN (  -- as a restore may bring it
+              SELECT l.id FROM alerts_leased AS l WHERE l.source = 'deliveries'
           )
         ON CONFLICT DO NOTHING;
         INSERT INTO alerts_digest_waiting (user_id, delivery_id)
@@ -52,16 +53,22 @@ BEGIN
     END IF;
     DELETE FROM alerts_send_queue AS q
     USING removed AS r
-    LEFT JOIN added AS a ON a.id = r.id
-        AND a.status::text = 'queued' AND a.delivery_kind::text = 'instant'
-    WHERE r.status::text = 'queued' AND r.delivery_kind::text = 'instant' AND a.id IS NULL
+    WHERE r.status::text = 'queued' AND r.delivery_kind::text = 'instant'
+      AND r.id::bigint NOT IN (
+          SELECT a.id::bigint
+          FROM added AS a
+          WHERE a.status::text = 'queued' AND a.delivery_kind::text = 'instant'
+      )
       AND q.source = 'deliveries' AND q.id = r.id::bigint;
     IF EXISTS (SELECT FROM removed AS r WHERE r.delivery_kind::text = 'digest') THEN
         DELETE FROM alerts_digest_waiting AS w
         USING removed AS r
-        LEFT JOIN added AS a ON a.id = r.id AND a.user_id = r.user_id
-            AND a.status::text = 'queued' AND a.delivery_kind::text = 'digest'
-        WHERE r.status::text = 'queued' AND r.delivery_kind::text = 'digest' AND a.id IS NULL
+        WHERE r.status::text = 'queued' AND r.delivery_kind::text = 'digest'
+          AND (r.user_id::bigint, r.id::bigint) NOT IN (
+              SELECT a.user_id::bigint, a.id::bigint
+              FROM added AS a
+              WHERE a.status::text = 'queued' AND a.delivery_kind::text = 'digest'
+          )
           AND w.user_id = r.user_id::bigint AND w.delivery_id = r.id::bigint;
     END IF;
     IF NOT EXISTS (SELECT FROM added AS a WHERE a.status::text = 'queued') THEN
@@ -82,16 +89,20 @@ BEGIN
     WITH entering AS MATERIALIZED (
         SELECT a.*
         FROM added AS a
-        LEFT JOIN removed AS r ON r.id = a.id
-            AND r.status::text = 'queued' AND r.delivery_kind::text = 'instant'
-        WHERE a.status::text = 'queued' AND a.delivery_kind::text = 'instant' AND r.id IS NULL
+        WHERE a.status::text = 'queued' AND a.delivery_kind::text = 'instant'
+          AND a.id::bigint NOT IN (
+              SELECT r.id::bigint
+              FROM removed AS r
+              WHERE r.status::text = 'queued' AND r.delivery_kind::text = 'instant'
+          )
     ),
     holding AS MATERIALIZED (
         SELECT l.ids
         FROM alerts_leases AS l
         WHERE l.source = 'deliveries' AND EXISTS (
-            SELECT FROM pg_catalog.unnest(l.ids) AS held (id)
-            JOIN entering AS e ON e.id::bigint = held.id
+            SELECT
+            FROM pg_catalog.unnest(l.ids) AS held (id)
+            WHERE (held.id IN (SELECT e.id::bigint FROM entering AS e)) IS TRUE
         )
         FOR SHARE
     )
@@ -100,10 +111,7 @@ BEGIN
         'deliveries', e.id, e.channel,
         alerts_due_at(e.created_at::timestamptz, e.next_retry_at::timestamptz), e.user_id
     FROM entering AS e
-    WHERE NOT EXISTS (
-        SELECT FROM holding AS h, pg_catalog.unnest(h.ids) AS held (id)
-        WHERE held.id = e.id::bigint
-    )
+    WHERE e.id::bigint NOT IN (SELECT pg_catalog.unnest(h.ids) FROM holding AS h)
     ON CONFLICT DO NOTHING;
     INSERT INTO alerts_digest_waiting (user_id, delivery_id)
     SELECT a.user_id, a.id
@@ -125,8 +133,8 @@ BEGIN
             alerts_due_at(a.window_end::timestamptz, a.next_retry_at::timestamptz), a.user_id
         FROM added AS a
         WHERE a.status::text = 'queued'
-          AND NOT EXISTS (
-              SELECT FROM alerts_leased AS l WHERE l.source = 'digests' AND l.id = a.id::bigint
+          AND a.id::bigint NOT IN (
+              SELECT l.id FROM alerts_leased AS l WHERE l.source = 'digests'
           )
         ON CONFLICT DO NOTHING;
         RETURN NULL;
@@ -139,8 +147,10 @@ BEGIN
     END IF;
     DELETE FROM alerts_send_queue AS q
     USING removed AS r
-    LEFT JOIN added AS a ON a.id = r.id AND a.status::text = 'queued'
-    WHERE r.status::text = 'queued' AND a.id IS NULL
+    WHERE r.status::text = 'queued'
+      AND r.id::bigint NOT IN (
+          SELECT a.id::bigint FROM added AS a WHERE a.status::text = 'queued'
+      )
       AND q.source = 'digests' AND q.id = r.id::bigint;
     IF NOT EXISTS (SELECT FROM added AS a WHERE a.status::text = 'queued') THEN
         RETURN NULL;
@@ -157,15 +167,18 @@ BEGIN
     WITH entering AS MATERIALIZED (
         SELECT a.*
         FROM added AS a
-        LEFT JOIN removed AS r ON r.id = a.id AND r.status::text = 'queued'
-        WHERE a.status::text = 'queued' AND r.id IS NULL
+        WHERE a.status::text = 'queued'
+          AND a.id::bigint NOT IN (
+              SELECT r.id::bigint FROM removed AS r WHERE r.status::text = 'queued'
+          )
     ),
     holding AS MATERIALIZED (
         SELECT l.ids
         FROM alerts_leases AS l
         WHERE l.source = 'digests' AND EXISTS (
-            SELECT FROM pg_catalog.unnest(l.ids) AS held (id)
-            JOIN entering AS e ON e.id::bigint = held.id
+            SELECT
+            FROM pg_catalog.unnest(l.ids) AS held (id)
+            WHERE (held.id IN (SELECT e.id::bigint FROM entering AS e)) IS TRUE
         )
         FOR SHARE
     )
@@ -174,10 +187,7 @@ BEGIN
         'digests', e.id, e.channel,
         alerts_due_at(e.window_end::timestamptz, e.next_retry_at::timestamptz), e.user_id
     FROM entering AS e
-    WHERE NOT EXISTS (
-        SELECT FROM holding AS h, pg_catalog.unnest(h.ids) AS held (id)
-        WHERE held.id = e.id::bigint
-    )
+    WHERE e.id::bigint NOT IN (SELECT pg_catalog.unnest(h.ids) FROM holding AS h)
     ON CONFLICT DO NOTHING;
     RETURN NULL;
 END

@@ -61,7 +61,7 @@ own AS (
 of_own_window AS MATERIALIZED (
     SELECT g.id, g.digest_key
     FROM user_alert_digests AS g
-    WHERE g.digest_key IN (SELECT own_key FROM own)
+    WHERE g.digest_key = ANY (ARRAY(SELECT DISTINCT own_key FROM own))
 ),
 standing AS MATERIALIZED (
     SELECT q.id
@@ -90,11 +90,16 @@ keyed AS (
     FROM routed AS r
     JOIN windows AS w ON w.number = r.number
 ),
-there AS MATERIALIZED (
+of_window AS MATERIALIZED (
     SELECT g.id, g.digest_key
     FROM user_alert_digests AS g
+    WHERE g.digest_key = ANY (ARRAY(SELECT DISTINCT digest_key FROM keyed))
+      AND g.status = 'queued'
+),
+there AS MATERIALIZED (
+    SELECT g.id, g.digest_key
+    FROM of_window AS g
     JOIN alerts_send_queue AS q ON q.source = 'digests' AND q.id = g.id
-    WHERE g.digest_key IN (SELECT digest_key FROM keyed) AND g.status = 'queued'
     FOR UPDATE OF q
 ),
 made AS (

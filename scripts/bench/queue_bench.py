@@ -74,27 +74,47 @@ def fanout(size: float) -> Row:
     return compared("fan-out", 3 * users, rates, "bare insert", "at least 80 % of it", 0.8)
 
 
-def sending(size: float, batch: int = 1000, record: int = 200) -> Row:
-    """Messages a second through an adapter that returns at once, beside bare claim and mark."""
+def sending(size: float, record: int = 200) -> Row:
+    """Messages a second through an adapter that returns at once, claimed by 1,000 and recorded by
+    at most ``record``, beside bare claim and mark."""
     rows = max(1, round((2_000 if record > 1 else 200) * size))
     rates: dict[str, list[float]] = {"subject": [], "reference": []}
     with database() as url:
         cursor = world(url, rows)
         for _ in range(ROUNDS):
-            cursor.execute(QUEUE, (add_event(cursor),))
-            cursor.execute("ANALYZE user_alert_deliveries")  # autovacuum does on a busy server
-            took = seconds(lambda: _bare_sending(cursor, batch if record > 1 else 1))
+            _queue(cursor)
+            took = seconds(lambda: _bare_sending(cursor, 1_000 if record > 1 else 1))
             rates["reference"].append(rows / took)
-            cursor.execute(QUEUE, (add_event(cursor),))
-            cursor.execute("ANALYZE user_alert_deliveries")  # autovacuum does on a busy server
-            work = {"ALERTS_RECORD_BATCH": str(record)}
-            took = seconds(
-                lambda work=work: run_phase(url, "c", batch, {"telegram": Instant()}, **work)
-            )
-            rates["subject"].append(rows / took)
-    target = 20_000 if record > 1 else 2_500
-    name = f"sending, batch {batch}" if record > 1 else "sending, recorded one by one"
+            rates["subject"].append(_rate(cursor, url, rows, record))
+    target = {1: 2_500, 200: 25_000, 1_000: 37_000}[record]
+    name = f"sending, recorded by {record:,}" if record > 1 else "sending, recorded one by one"
     return compared(name, rows, rates, "bare claim and mark", f"{target:,}/s", None, target)
+
+
+def sending_growth(size: float) -> Row:
+    """Messages a second with five times as many due, beside ``2000 x size`` due."""
+    rows = max(1, round(2_000 * size))
+    rates: dict[str, list[float]] = {"subject": [], "reference": []}
+    with database() as few, database() as many:
+        places = {"reference": (world(few, rows), few, rows)}
+        places["subject"] = (world(many, 5 * rows), many, 5 * rows)
+        for _ in range(ROUNDS):
+            for kind, place in places.items():
+                rates[kind].append(_rate(*place, record=200))
+    name = "sending, five times as many due"
+    return compared(name, 5 * rows, rates, f"{rows:,} due", "at least 90 % of it", 0.9)
+
+
+def _queue(cursor: psycopg2.extensions.cursor) -> None:
+    cursor.execute(QUEUE, (add_event(cursor),))
+    cursor.execute("ANALYZE user_alert_deliveries, alerts_send_queue")  # autovacuum does as well
+
+
+def _rate(cursor: psycopg2.extensions.cursor, url: str, rows: int, record: int) -> float:
+    """Messages a second of a phase C that finds so many rows due."""
+    _queue(cursor)
+    work = {"ALERTS_RECORD_BATCH": str(record)}
+    return rows / seconds(lambda: run_phase(url, "c", 1_000, {"telegram": Instant()}, **work))
 
 
 def trigger_cost(size: float) -> Row:
@@ -111,7 +131,11 @@ def trigger_cost(size: float) -> Row:
         for number in range(2 * ROUNDS):
             for kind in sorted(switches, reverse=number % 2 == 0):
                 cursor.execute("TRUNCATE user_alert_deliveries CASCADE")
-                cursor.execute(f"ALTER TABLE user_alert_deliveries {switches[kind]} TRIGGER USER")
+                for name in ("insert", "update"):
+                    cursor.execute(
+                        f"ALTER TABLE user_alert_deliveries {switches[kind]} TRIGGER"
+                        f" alerts_health_{name}"
+                    )
                 event_id = add_event(cursor)
                 took = seconds(lambda event_id=event_id: cursor.execute(BARE_FANOUT, (event_id,)))
                 cursor.execute("ANALYZE user_alert_deliveries")

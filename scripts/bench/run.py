@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench.engine_bench import idle, recording
 from scripts.bench.provider_bench import outbox, provider, slow_provider
-from scripts.bench.queue_bench import digests, fanout, sending, trigger_cost
+from scripts.bench.queue_bench import digests, fanout, sending, sending_growth, trigger_cost
 from scripts.bench.web_bench import health, runs
 from scripts.bench.world import Row
 
@@ -36,7 +36,8 @@ BENCHMARKS: dict[str, Callable[[float], Row]] = {
     "fanout": fanout,
     "digests": digests,
     "sending": sending,
-    "sending200": lambda size: sending(size, batch=200),
+    "sending1000": lambda size: sending(size, record=1_000),
+    "sending_growth": sending_growth,
     "recording1": lambda size: sending(size, record=1),
     "provider": provider,
     "outbox": outbox,

@@ -16,7 +16,7 @@ import psycopg2
 import urllib3
 
 from scripts.bench.place import ROOT, connect, database, free_port, seconds
-from scripts.bench.world import USERS, Row
+from scripts.bench.world import USERS, Row, backlog, rows_scanned
 
 TOKEN = "benchmark"  # noqa: S105
 REQUESTS = 300
@@ -24,14 +24,19 @@ CLIENTS = 4
 
 
 def health(size: float) -> Row:
-    """Milliseconds of GET /health over HTTP at ``100,000 x size`` deliveries of 30 days."""
+    """Milliseconds of GET /health over HTTP at ``100,000 x size`` deliveries of 30 days, of which
+    one in 26 waits."""
     rows = max(1, round(100_000 * size))
     with database() as url:
         cursor = connect(url)
         cursor.execute(USERS, (50_000,))
         _history(cursor, rows)
+        backlog(cursor, rows // 26)
+        cursor.execute("VACUUM ANALYZE")
+        scanned = rows_scanned(cursor)
         with _served(url) as address:
             times = _times(f"{address}/internal/alerts/engine/health")
+        scanned = rows_scanned(cursor) - scanned
         grouped = seconds(
             lambda: cursor.execute(
                 "SELECT channel, status, count(*) FROM user_alert_deliveries"
@@ -41,9 +46,9 @@ def health(size: float) -> Row:
     p95 = times[int(len(times) * 0.95)]
     return {
         "benchmark": "GET /health", "size": rows, "value": p95, "reference_value": grouped * 1e3,
-        "figure": f"p95 {p95:.1f} ms, "
-        f"p50 {statistics.median(times):.1f} ms", "reference": f"GROUP BY {grouped * 1e3:.0f} ms",
-        "target": "p95 at most 10 ms", "met": p95 <= 10,
+        "figure": f"p95 {p95:.1f} ms, p50 {statistics.median(times):.1f} ms, "
+        f"{scanned} rows scanned", "reference": f"GROUP BY {grouped * 1e3:.0f} ms",
+        "target": "p95 at most 10 ms, no scans", "met": p95 <= 10 and not scanned,
     }  # fmt: skip
 
 
@@ -64,17 +69,21 @@ def runs(size: float) -> Row:
             """,
             (rows,),
         )
-        cursor.execute("VACUUM ANALYZE alerts_engine_runs")
+        cursor.execute(USERS, (1_000,))
+        backlog(cursor, 3_800)
+        cursor.execute("VACUUM ANALYZE")
+        scanned = rows_scanned(cursor)
         with _served(url) as address:
             page = f"{address}/internal/alerts/engine/runs?limit=50"
             times = _times(page)
             rate, bare = _rate(page), _rate(f"{address}/healthz")
+        scanned = rows_scanned(cursor) - scanned
     p95 = times[int(len(times) * 0.95)]
     return {
         "benchmark": "GET /runs", "size": rows, "value": p95, "reference_value": bare,
-        "figure": f"p95 {p95:.1f} ms, {rate:,.0f} requests/s",
+        "figure": f"p95 {p95:.1f} ms, {rate:,.0f} requests/s, {scanned} rows scanned",
         "reference": f"GET /healthz {bare:,.0f} requests/s",
-        "target": "p95 at most 10 ms, 3,000 requests/s", "met": p95 <= 10 and rate >= 3_000,
+        "target": "p95 at most 5 ms, no scans", "met": p95 <= 5 and not scanned,
     }  # fmt: skip
 
 

@@ -37,6 +37,42 @@ SELECT id, %s, 'telegram', now() FROM users
 """
 
 
+# What a reading may have to find its way around, of the last day: rows that wait (a tenth of them
+# for another try, some for a channel that nobody sends), digests that are open, and leases that
+# have lapsed.
+BACKLOG = """
+INSERT INTO alert_events
+    (alert_type, severity, headline, body, cooldown_key, event_fingerprint, fanout_completed_at)
+SELECT 'HIGH_IMPACT_EVENT', 5, 'x', 'x', k, k, now()
+FROM (SELECT 'backlog:' || n AS k FROM generate_series(1, %(events)s) AS n) AS keys;
+INSERT INTO user_alert_deliveries
+    (user_id, alert_event_id, channel, delivery_kind, attempts, next_retry_at, failure_code,
+    created_at)
+SELECT u.id, e.id, (ARRAY['email', 'telegram', 'sms'])[1 + u.id %% 3],
+    CASE WHEN u.id %% 7 = 0 THEN 'digest' ELSE 'instant' END, (u.id %% 10 = 0)::integer,
+    CASE WHEN u.id %% 10 = 0 THEN now() + (u.id %% 100 - 50) * interval '1 minute' END,
+    CASE WHEN u.id %% 10 = 0 THEN 'network' END, now() - u.id %% 1200 * interval '1 second'
+FROM users AS u, alert_events AS e WHERE e.event_fingerprint LIKE 'backlog:%%';
+INSERT INTO user_alert_digests
+    (user_id, channel, period, window_start, window_end, digest_key, created_at)
+SELECT id, 'email', 'daily', now() - interval '1 day', now() - id %% 60 * interval '1 minute',
+    'backlog:' || id, now()
+FROM users WHERE id %% 5 = 0;
+WITH taken AS (
+    DELETE FROM alerts_send_queue
+    WHERE id IN (SELECT id FROM alerts_send_queue WHERE source = 'deliveries' LIMIT 400)
+      AND source = 'deliveries'
+    RETURNING id
+)
+INSERT INTO alerts_leases (run_id, source, until, ids)
+SELECT 'lost', 'deliveries', now() - interval '1 minute', array_agg(id)
+FROM (SELECT id, row_number() OVER () / 200 AS part FROM taken) AS t GROUP BY part
+"""
+LARGE_TABLES = (
+    "user_alert_deliveries", "user_alert_digests", "alerts_send_queue", "alerts_engine_runs",
+)  # fmt: skip
+
+
 class Instant:
     """An adapter that returns at once."""
 
@@ -56,6 +92,24 @@ def world(url: str, users: int) -> psycopg2.extensions.cursor:
     cursor.execute(WISHES)
     cursor.execute("VACUUM ANALYZE")
     return cursor
+
+
+def backlog(cursor: psycopg2.extensions.cursor, rows: int) -> None:
+    """About so many rows that wait, for the users that there are, and what goes with them."""
+    cursor.execute("SELECT count(*) FROM users")
+    (users,) = cursor.fetchone() or (1,)
+    cursor.execute(BACKLOG, {"events": max(1, rows // users)})
+
+
+def rows_scanned(cursor: psycopg2.extensions.cursor) -> int:
+    """How many rows of the large tables have been read from end to end, by sessions that have
+    ended: what must not grow with a reading."""
+    cursor.execute(
+        "SELECT sum(seq_tup_read)::bigint FROM pg_stat_user_tables WHERE relname = ANY (%s)",
+        (list(LARGE_TABLES),),
+    )
+    (rows,) = cursor.fetchone() or (0,)
+    return int(rows)
 
 
 def add_event(cursor: psycopg2.extensions.cursor) -> int:

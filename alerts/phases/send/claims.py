@@ -19,6 +19,9 @@ from alerts.phases.channel_sql import REFUSALS_OF_AN_ADDRESS, destination
 from alerts.phases.send.statements import Session, Statement, numbered
 
 CLAIM_SECONDS = 120
+# What one lease holds at most: what is recorded writes the rest of it anew, which is best short
+# enough to stay in its row.
+LEASE_ROWS = 200
 
 # What sending leaves out of a queue q although it is due, as the code to skip it with: what has
 # become too old (digests do not: three days without a run are three digests), and what its user
@@ -70,10 +73,7 @@ QUEUE_OF = {queue.name: queue for queue in QUEUES}
 
 
 class Claim(NamedTuple):
-    """A row that is ours to send, as it was when claimed.
-
-    Times that are only handed on stay texts.
-    """
+    """A row that is ours to send, as it was when claimed."""
 
     source: str
     lease: int
@@ -82,8 +82,7 @@ class Claim(NamedTuple):
     channel: str
     attempts: int
     failure_code: str | None
-    next_retry_at: str | None
-    created_at: str  # in seconds since 1970
+    created_at: str  # in seconds since 1970; it is only handed on
     event_id: int | None = None  # of an instant delivery
     destination: str | None = None
     period: str | None = None  # the last three: of a digest
@@ -137,7 +136,8 @@ found AS MATERIALIZED (  -- or what sending leaves out is asked for each column
         coalesce(
             {left_out},
             CASE WHEN q.channel = ANY ({unconfigured}) THEN 'channel_not_configured' END
-        ) AS skip_code
+        ) AS skip_code,
+        (row_number() OVER () - 1) / {lease_rows} AS part
     FROM due
     JOIN {table} AS q ON q.id = due.id
     WHERE {to_send}
@@ -164,16 +164,20 @@ taken AS (
       AND due.id NOT IN (SELECT id FROM found WHERE skip_code IS NOT NULL)
     RETURNING s.id
 ),
-lease AS (
-    INSERT INTO alerts_leases (run_id, source, until, ids)
-    SELECT {run_id}, {source}, clock_timestamp() + {seconds}, held.ids
-    FROM (SELECT array_agg(id ORDER BY id) AS ids FROM found WHERE skip_code IS NULL) AS held
-    WHERE held.ids IS NOT NULL
-    RETURNING id
+held AS MATERIALIZED (
+    SELECT part, nextval('alerts_leases_id_seq') AS lease, array_agg(id) AS ids
+    FROM found
+    WHERE skip_code IS NULL
+    GROUP BY part
+),
+leases AS (
+    INSERT INTO alerts_leases (id, run_id, source, until, ids)
+    SELECT lease, {run_id}, {source}, clock_timestamp() + {seconds}, ids
+    FROM held
 )
 SELECT
-    q.skip_code, {source}, lease.id, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
-    q.next_retry_at::timestamptz::text, extract(epoch FROM q.created_at::timestamptz)::text,
+    q.skip_code, {source}, held.lease, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
+    extract(epoch FROM q.created_at::timestamptz)::text,
     {event},
     CASE
         WHEN refused.user_id IS NULL
@@ -184,7 +188,7 @@ SELECT
     END,
     {window}
 FROM found AS q
-LEFT JOIN lease ON TRUE
+LEFT JOIN held ON held.part = q.part
 LEFT JOIN users AS u ON u.id = q.user_id
 LEFT JOIN alerts_refused_addresses AS refused  -- an address refused too often counts as none
     ON refused.user_id = q.user_id AND refused.channel = q.channel
@@ -211,6 +215,7 @@ def _claim_statement(queue: Queue) -> Statement:
     text = sql.SQL(_CLAIM).format(
         **parts_of(queue),
         **marks,
+        lease_rows=sql.Literal(LEASE_ROWS),
         left_out=sql.SQL(LEFT_OUT).format(too_old=marks["too_old"]),
         destination=destination("u", "q"),
         refusals=sql.Literal(REFUSALS_OF_AN_ADDRESS),

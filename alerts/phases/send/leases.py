@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
     tried: int
     failure_code: str | None = None
     last_error: str | None = None
-    next_retry_at: datetime | str | None = None
+    next_retry_at: datetime | None = None
     provider_message_id: str | None = None
 
 
@@ -42,8 +42,16 @@ moved AS (
     SET
         status = o.status,
         attempts = q.attempts + o.tried,
-        next_retry_at = o.next_retry_at,
-        failure_code = o.failure_code,
+        -- What goes back untried keeps what it had, but for who closed the channel.
+        next_retry_at = CASE
+            WHEN o.status = 'queued' AND o.tried = 0
+                THEN coalesce(o.next_retry_at, q.next_retry_at::timestamptz)
+            ELSE o.next_retry_at
+        END,
+        failure_code = CASE
+            WHEN o.status = 'queued' AND o.tried = 0 THEN coalesce(o.failure_code, q.failure_code)
+            ELSE o.failure_code
+        END,
         last_error = CASE WHEN o.tried = 0 THEN q.last_error ELSE o.last_error END,
         provider_message_id = coalesce(o.provider_message_id, q.provider_message_id),
         sent_at = CASE WHEN o.status = 'sent' THEN {now} END,
@@ -67,7 +75,7 @@ back AS (
 remaining AS MATERIALIZED (
     SELECT
         id,
-        ARRAY(SELECT unnest(held.ids) EXCEPT ALL SELECT moved.id FROM moved ORDER BY 1) AS ids
+        ARRAY(SELECT unnest(held.ids) EXCEPT SELECT moved.id FROM moved) AS ids
     FROM held
 ),
 smaller AS (
@@ -125,7 +133,7 @@ WHERE held.lease_id = %(lease)s AND held.run_id = %(run_id)s AND {to_send}
 _LOST = """
 SELECT
     held.source, held.lease_id, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
-    q.next_retry_at::timestamptz::text, extract(epoch FROM q.created_at::timestamptz)::text
+    extract(epoch FROM q.created_at::timestamptz)::text
 {in_doubt}
 ORDER BY q.id
 LIMIT %(limit)s

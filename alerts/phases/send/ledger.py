@@ -191,10 +191,8 @@ class Ledger:
 
 
 def released(claim: Claim) -> Outcome:
-    """The row as it was before it was claimed: no attempt is burned."""
-    return Outcome(
-        claim, "queued", 0, failure_code=claim.failure_code, next_retry_at=claim.next_retry_at
-    )
+    """The row stays as it is and goes back into the queue: no attempt is burned."""
+    return Outcome(claim, "queued", 0)
 
 
 def _count_name(outcome: Outcome) -> str:

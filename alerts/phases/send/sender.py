@@ -136,11 +136,15 @@ class _Sender:
             reason = self.context.stop.reason()
             if reason:
                 return reason
-            claiming = self._claim_ahead()
+            results: list[Result] = []
             if self.claimer.busy or not self.dispatcher.idle:
-                self._record(self.dispatcher.take_results(POLL_SECONDS))
-                self._renew()
-            elif not claiming:
+                results = self.dispatcher.take_results(POLL_SECONDS)
+            try:
+                claiming = self._claim_ahead(beside=bool(results) or not self.dispatcher.idle)
+            finally:
+                self._record(results)
+            self._renew()
+            if not (results or claiming) and self.dispatcher.idle:
                 if self.shares.cap_left <= 0:
                     return "cap"
                 if not self._sit_out():
@@ -217,10 +221,6 @@ class _Sender:
 
     # -- claiming --------------------------------------------------------------------------
 
-    def _may_claim(self) -> bool:
-        """When parking, only what is truly under way may be in doubt."""
-        return self.shares.cap_left > 0 and not (self.park and not self.dispatcher.idle)
-
     def _may_have_due(self, part: Part) -> bool:
         """Nothing was due when that was last looked at: asked again in a while, if there is one."""
         again = RECLAIM_SECONDS if not self.dispatcher.idle else math.inf
@@ -260,24 +260,26 @@ class _Sender:
         limit = min(self.largest_claim, self.shares.cap_left)
         return Wanted(rooms, limit, self.gates.unconfigured, self.gates.exempt, QUEUES, parts)
 
-    def _claim_ahead(self) -> bool:
+    def _claim_ahead(self, beside: bool) -> bool:
         """Claim where there is room, or start what the last claim brought; False when there is
-        neither. While messages are under way that is done beside them."""
+        neither. ``beside``: there is something to record meanwhile."""
         if self.claimer.busy:
             if self.claimer.done:
                 self._start(self.claimer.take())
             return True
-        if not self._may_claim():
+        if self.shares.cap_left <= 0:
+            return False
+        if self.park and beside:  # only what is truly under way may be in doubt
             return False
         probing = self._probe()
         wanted = self._wanted()
         if wanted is None:
             return probing
         self.context.ensure_lock()
-        if self.dispatcher.idle or not self.claimer.can_work_beside:
-            self._start(self.claimer.claim(self.session, wanted))
-        else:
+        if beside and self.claimer.can_work_beside:
             self.claimer.begin(wanted, self.dispatcher.wake)
+        else:
+            self._start(self.claimer.claim(self.session, wanted))
         return True
 
     def _probe(self) -> bool:
@@ -350,6 +352,9 @@ class _Sender:
                 self.ledger.move_destination(result.claim, result.moved_to)
         self.dispatcher.recorded(len(results))
         self._show_progress(len(results))
+        for name in self.dispatcher.lanes:  # a late answer may have shut one that is probed
+            if self.gates.is_open(name) or self.gates.probing(name):
+                self.dispatcher.open(name)
         self._release_standing()
 
     def _outcome(self, result: Result) -> Outcome:
@@ -371,13 +376,9 @@ class _Sender:
     def _release_standing(self) -> None:
         """Put back what waits for a channel that has closed."""
         for name in self.dispatcher.lanes:
-            if self.gates.probing(name):
-                self.dispatcher.open(name)  # a late answer may have shut it
-            elif not self.gates.is_open(name):
+            if not self.gates.is_open(name) and not self.gates.probing(name):
                 self.dispatcher.shut(name)
                 self._release(name)
-            else:
-                self.dispatcher.open(name)
 
     def _show_progress(self, answered: int) -> None:
         """How many messages are through; of how many once there is nothing more to claim."""

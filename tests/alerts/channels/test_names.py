@@ -20,6 +20,8 @@ CHECKS = {
     "user_alert_digests": DIGEST_CHANNELS,
     "user_channel_prefs": CHANNELS,
     "alerts_pauses": ("all", *SEND_CHANNELS),
+    "alerts_channel_state": SEND_CHANNELS,
+    "alerts_refused_addresses": SEND_CHANNELS,
 }
 
 

@@ -115,3 +115,32 @@ def test_times_of_old_deployments_read_as_utc(conn: Connection) -> None:
     db.execute(conn, "SET TimeZone = 'UTC'")
     (row,) = browse.list_rows(conn, browse.DELIVERIES, since=NOW)["deliveries"]
     assert row["created_at"] == NOW.isoformat()
+
+
+@LISTINGS
+def test_what_a_run_holds_is_told_as_sending_and_is_not_queued(
+    conn: Connection, listing: browse.Listing
+) -> None:
+    rows = Rows(conn, listing.name)
+    waiting = [rows.add("queued") for _ in range(3)]
+    lease = {"claimed_by": "run", "claimed_until": NOW}
+    held = [rows.add("sending", **lease) for _ in range(2)]
+    other = rows.add("skipped", failure_code="expired")
+    db.execute(  # a lease may still name a row that was skipped by hand
+        conn, "UPDATE alerts_leases SET ids = ids || %s::bigint WHERE %s = ANY (ids)",
+        (other, held[0]),
+    )  # fmt: skip
+
+    def found(**filters: Any) -> dict[int, dict[str, Any]]:
+        page = browse.list_rows(conn, listing, **filters)
+        return {row["id"]: row for row in page[listing.name]}
+
+    assert set(found(status="queued")) == set(waiting)
+    assert set(found(status="sending")) == set(held)
+    assert set(found(status="skipped")) == {other}
+    told = found()
+    assert {told[row]["status"] for row in held} == {"sending"}
+    assert {told[row]["claimed_by"] for row in held} == {"run"}
+    assert told[held[0]]["claimed_until"] == NOW.isoformat()
+    for row in (*waiting, other):
+        assert (told[row]["claimed_by"], told[row]["claimed_until"]) == (None, None)

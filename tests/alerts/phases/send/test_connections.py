@@ -215,12 +215,15 @@ def test_what_was_sent_is_recorded_after_the_server_has_restarted(cluster: Clust
     from alerts.migrations import migrate
 
     server = cluster.ensure()
+    admin = psycopg2.connect(server.url())
+    admin.autocommit = True
+    db.execute(admin, "DROP DATABASE IF EXISTS restarted")  # of an earlier run
+    admin.close()
     create_database(server.url(), "restarted")
     url = server.url("restarted")
     migrate(url)
     conn = psycopg2.connect(url)
     conn.autocommit = True
-    db.execute(conn, "TRUNCATE users, user_alert_deliveries CASCADE")
     queue_instants(conn, 60)
     conn.close()
 

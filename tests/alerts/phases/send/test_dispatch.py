@@ -23,7 +23,7 @@ Answer = Callable[[Message], str | None]
 
 
 def job(row: int, channel: str = "email") -> Claim:
-    return Claim("deliveries", 1, row, 1, channel, 0, None, None, "0", 1, "x")
+    return Claim("deliveries", 1, row, 1, channel, 0, None, "0", 1, "x")
 
 
 def jobs(rows: range, channel: str = "email") -> list[Claim]:

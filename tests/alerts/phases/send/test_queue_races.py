@@ -16,6 +16,7 @@ from alerts import db
 from alerts.phases.send import claims, leases
 from alerts.phases.send.claims import DELIVERIES, DIGESTS, Claim
 from alerts.phases.send.leases import Outcome
+from alerts.phases.send.ledger import released
 from alerts.phases.send.statements import Session
 from tests.support.queue_world import (
     add_digest,
@@ -267,6 +268,26 @@ def test_a_zombies_outcome_meets_the_one_who_takes_over(
     assert [row.id for row in lost] == [row.id for row in rows]
     assert record(heir, retried(lost), "heir") == {row.id for row in rows}
     assert_each_in_its_place(conn)
+
+
+def test_a_released_row_goes_back_as_it_is_by_now(conn: Connection) -> None:
+    """It was put off by hand while it was held."""
+    queue_instants(conn, 2)
+    rows = claim(conn)
+    later = NOW + timedelta(hours=1)
+    db.execute(
+        conn,
+        f"UPDATE {TABLE} SET next_retry_at = %s, failure_code = 'network' WHERE id = %s",
+        (later, rows[0].id),
+    )
+    assert len(record(conn, [released(row) for row in rows])) == 2
+    found = [delivery(conn, row.id) for row in rows]
+    assert [(row["next_retry_at"], row["failure_code"]) for row in found] == [
+        (later, "network"), (None, None),
+    ]  # fmt: skip
+    assert {row["attempts"] for row in found} == {0}
+    assert_each_in_its_place(conn)
+    assert [row.id for row in claim(conn)] == [rows[1].id]
 
 
 def test_a_row_that_was_skipped_by_hand_is_not_sent_again_by_its_outcome(conn: Connection) -> None:
