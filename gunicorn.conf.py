@@ -10,10 +10,9 @@ _port = os.environ.get("PORT", "").strip()
 bind = f"0.0.0.0:{_port}" if _port else "127.0.0.1:5000"
 workers = int(os.environ.get("WEB_CONCURRENCY", "").strip() or 2)
 threads = 4  # each keeps one database connection
-worker_class = "gthread"
+worker_class = "app.worker.PatientWorker"
 timeout = 30
 graceful_timeout = 10
-keepalive = 5
 control_socket_disable = True  # nobody uses it, and it would write to the home folder
 accesslog = "-"
 # The route, not the path, and no header: nothing of a request's values reaches the log.
