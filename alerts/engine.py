@@ -15,24 +15,25 @@ import psycopg2
 from psycopg2.errors import QueryCanceled
 
 from alerts import db, phases
-from alerts.channels import build_channels
+from alerts.channels import build_channels, stand_ins
 from alerts.channels.base import Channel
 from alerts.channels.counting import CountingChannel
 from alerts.channels.provider import CallOptions
 from alerts.clock import Clock
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
 from alerts.failures import PhaseFailed
-from alerts.locks import LockLost, PhaseLocks
+from alerts.locks import LOCK_NOT_ACQUIRED, LockLost, PhaseLocks
 from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
 from alerts.phases.context import LAST_RESORT_SECONDS, Progress, no_progress
 from alerts.redaction import describe_exception, redactor_for
-from alerts.repair import pauses
+from alerts.repair import before_run
+from alerts.repair.pauses import Pause
 from alerts.runs import counts as counting
+from alerts.runs.engine_state import state_of
 from alerts.runs.record import RunItem, RunRecord
 from alerts.settings.config import Settings, require_database_url
 
-LOCK_NOT_ACQUIRED = "lock_not_acquired"
 DISABLED_SUMMARY = "ALERTS_V2_ENABLED turns the engine off"
 
 # A phase has no statement timeout: a large fan-out takes what it takes. Waiting for a table that
@@ -81,7 +82,7 @@ def run_engine(settings: Settings, request: RunRequest, hooks: Hooks | None = No
     there is no database to run on.
     """
     require_database_url(settings)
-    return _Run(settings, request, hooks or Hooks()).run()
+    return _Run(settings, request, hooks or Hooks(), told=not request.dry_run).run()
 
 
 def record_config_failure(settings: Settings, request: RunRequest, summary: str) -> RunReport:
@@ -90,7 +91,10 @@ def record_config_failure(settings: Settings, request: RunRequest, summary: str)
 
 
 class _Run:
-    def __init__(self, settings: Settings, request: RunRequest, hooks: Hooks) -> None:
+    def __init__(
+        self, settings: Settings, request: RunRequest, hooks: Hooks, *, told: bool = False
+    ) -> None:
+        """``told``: the settings are those that the engine runs with, for everybody to know."""
         self.settings = settings
         self.request = request
         self.hooks = hooks
@@ -104,6 +108,7 @@ class _Run:
             phase=request.phase,
             started_at=datetime.now(UTC),
             dry_run=request.dry_run,
+            rerun=github.is_rerun,
             git_sha=github.sha,
             ci_run_url=github.run_url,
             interval_minutes=settings.expected_interval_minutes,
@@ -112,11 +117,13 @@ class _Run:
         self.redactor = redactor_for(settings)
         self.url = url = require_database_url(settings)
         self.open_session = partial(db.open_session, url)
-        self.recorder = RunRecorder(partial(open_connection, url), self.log, settings.run_spool)
+        state = state_of(settings) if told else None
+        opening = partial(open_connection, url)
+        self.recorder = RunRecorder(opening, self.log, settings.run_spool, state)
         self.locks = PhaseLocks(partial(self.open_session, application_name="alerts-locks"))
         self.channels: Mapping[str, Channel] = {}
         self.conn: db.Connection | None = None
-        self.pauses: list[pauses.Pause] = []
+        self.pauses: list[Pause] = []
         hooks.stop.last_resort = self._keep_record
 
     def run(self) -> RunReport:
@@ -128,9 +135,10 @@ class _Run:
             return self._finish("failed", self._describe(error))
         self.recorder.submit(self.record)
         try:
-            self.pauses = pauses.current(self.conn)
-            if any(each.channel == pauses.ENGINE for each in self.pauses):
-                return self._finish("skipped", str(self.pauses[0]))
+            before = before_run.look(self.conn, self.log)
+            if before.status is not None:
+                return self._finish(before.status, before.summary)
+            self.pauses = before.pauses
             self.channels = self._choose_channels()
             self._run_phases(phases.chosen(self.request.phase))
         except Exception as error:  # a bug must not cost the record of the run
@@ -148,8 +156,12 @@ class _Run:
         )
 
     def _choose_channels(self) -> Mapping[str, Channel]:
+        for problem in (*self.settings.channels.unreadable, *self.settings.channels.incomplete):
+            fields = {"variable": problem.variable, "channel": problem.channel}
+            self.log.error("%s", problem.message, extra=fields)
         if self.request.dry_run:
-            return {name: CountingChannel() for name in self.settings.channels.providers}
+            channels = self.settings.channels
+            return {name: CountingChannel() for name in channels.providers} | stand_ins(channels)
         if self.hooks.channels is not None:
             return self.hooks.channels
         options: CallOptions = {

@@ -13,19 +13,24 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psycopg2
+from psycopg2.errors import DatatypeMismatch
 
 from alerts import db
 from alerts.runs import spool
+from alerts.runs.engine_state import STORE_STATE, EngineState
 from alerts.runs.record import STALE_SECONDS, RunRecord
 from alerts.runs.schedule import SLOT_OF_RUN
 
 # What recording may cost a run in all, when the database does not answer.
 CLOSE_SECONDS = 5.0
+# A write takes less: what differs by more is not the way to the database but the clock.
+SKEW_SECONDS = 5
 RETRY_SECONDS = (0.5, 1.0, 2.0)
 # How far the stored progress of a long run may lag; a quick run is its beginning and its end.
 PROGRESS_SECONDS = 2.0
@@ -56,28 +61,54 @@ WHERE i.run_id = lost.run_id AND i.finished_at IS NULL
 """
 
 # A run that has ended stays ended, whatever arrives late. Its slot is found when its row is made,
-# and kept.
+# and kept. Its times are told by the database's clock: where the runner's differs from it, by more
+# than a write takes, they are moved. Of a record that comes late it is only known that nothing in
+# it lies ahead.
 UPSERT_RUN = f"""
-WITH slot AS MATERIALIZED ({SLOT_OF_RUN}),
+WITH skewed AS MATERIALIZED (
+    SELECT
+        %(told_at)s::timestamptz - clock_timestamp() AS skew,
+        coalesce(%(finished_at)s, %(started_at)s)::timestamptz - clock_timestamp() AS ahead
+),
+told AS MATERIALIZED (
+    SELECT
+        %(started_at)s::timestamptz - s.shift AS started_at,
+        %(finished_at)s::timestamptz - s.shift AS finished_at,
+        s.*
+    FROM (
+        SELECT
+            CASE
+                WHEN skew NOT BETWEEN interval '-{SKEW_SECONDS} s' AND interval '{SKEW_SECONDS} s'
+                    THEN skew
+                WHEN skew IS NULL THEN greatest(ahead, interval '0')
+                ELSE interval '0'
+            END AS shift,
+            round(extract(epoch FROM skew)) AS skew_seconds
+        FROM skewed
+    ) AS s
+),
+slot AS MATERIALIZED ({SLOT_OF_RUN}),
 run AS (
     INSERT INTO alerts_engine_runs AS r (
         run_id, triggered_by, phase, started_at, finished_at, duration_ms, status, counts,
-        error_summary, git_sha, dry_run, ci_run_url, heartbeat_at, scheduled_for,
-        late_seconds
+        error_summary, git_sha, dry_run, rerun, ci_run_url, heartbeat_at, clock_skew_seconds,
+        scheduled_for, late_seconds
     )
-    VALUES (
-        %(run_id)s, %(triggered_by)s, %(phase)s, %(started_at)s, %(finished_at)s,
+    SELECT
+        %(run_id)s, %(triggered_by)s, %(phase)s, told.started_at, told.finished_at,
         %(duration_ms)s, %(status)s, %(counts)s, %(error_summary)s, %(git_sha)s, %(dry_run)s,
-        %(ci_run_url)s, clock_timestamp(), (SELECT scheduled_for FROM slot),
-        (SELECT floor(extract(epoch FROM %(started_at)s - scheduled_for)) FROM slot)
-    )
+        %(rerun)s, %(ci_run_url)s, clock_timestamp(), told.skew_seconds, slot.scheduled_for,
+        floor(extract(epoch FROM told.started_at - slot.scheduled_for))
+    FROM told
+    LEFT JOIN slot ON TRUE
     ON CONFLICT (run_id) DO UPDATE SET
         finished_at = excluded.finished_at,
         duration_ms = excluded.duration_ms,
         status = excluded.status,
         counts = excluded.counts,
         error_summary = excluded.error_summary,
-        heartbeat_at = excluded.heartbeat_at
+        heartbeat_at = excluded.heartbeat_at,
+        clock_skew_seconds = coalesce(excluded.clock_skew_seconds, r.clock_skew_seconds)
     WHERE r.status = 'running' OR excluded.status <> 'running'
     RETURNING run_id
 )
@@ -85,9 +116,10 @@ INSERT INTO alerts_engine_run_items (
     run_id, phase, started_at, finished_at, duration_ms, status, counts, error_summary
 )
 SELECT
-    run.run_id, i.phase, i.started_at, i.finished_at, i.duration_ms, i.status, i.counts,
-    i.error_summary
+    run.run_id, i.phase, i.started_at - told.shift, i.finished_at - told.shift, i.duration_ms,
+    i.status, i.counts, i.error_summary
 FROM run
+CROSS JOIN told
 CROSS JOIN jsonb_to_recordset(%(items)s) AS i (
     phase text, started_at timestamptz, finished_at timestamptz, duration_ms bigint,
     status text, counts jsonb, error_summary text
@@ -112,16 +144,19 @@ def open_connection(database_url: str) -> db.Connection:
     )
 
 
-def store(conn: db.Connection, record: RunRecord) -> None:
-    """Store a record; again, and it changes nothing. Raises ``psycopg2.Error``."""
-    db.execute(conn, UPSERT_RUN, record.parameters())
+def store(conn: db.Connection, record: RunRecord, told_at: datetime | None = None) -> None:
+    """Store a record; again, and it changes nothing.
+
+    ``told_at`` as of :meth:`RunRecord.parameters`. Raises ``psycopg2.Error``.
+    """
+    db.execute(conn, UPSERT_RUN, record.parameters(told_at))
 
 
 class RunRecorder:
     """Stores the newest :class:`RunRecord` it was given, until closed, and keeps its heart beating.
 
     What cannot be stored by the end goes to the spool; what is in the spool is stored as soon as
-    the database takes anything.
+    the database takes anything. ``state``, what the run runs with, goes along with the first write.
     """
 
     def __init__(
@@ -129,10 +164,12 @@ class RunRecorder:
         connect: Callable[[], db.Connection],
         log: logging.LoggerAdapter[Any],
         spool_path: Path | None = None,
+        state: EngineState | None = None,
     ) -> None:
         self._connect = connect
         self._log = log
         self._spool_path = spool_path
+        self._state = state
         self._conn: db.Connection | None = None
         self._changed = threading.Condition()
         self._newest: RunRecord | None = None
@@ -192,18 +229,23 @@ class RunRecorder:
     def _write(self, record: RunRecord) -> bool:
         """One upsert; False, with a warning, when it failed: recording never fails a run.
 
-        The first one closes silent runs in the same round trip; should that be what fails, the
-        next try goes without.
+        The first one closes silent runs and stores the engine's state in the same round trip;
+        should that be what fails, the next try goes without.
         """
         tidying, self._tidied = not self._tidied, True
         try:
             if self._conn is None or self._conn.closed:
                 self._conn = self._connect()
+            told_at = datetime.now(UTC)
             if tidying:
-                parameters = {**record.parameters(), "stale": STALE_SECONDS}
-                db.execute(self._conn, f"{CLOSE_STALE_RUNS}; {UPSERT_RUN}", parameters)
+                parameters = {**record.parameters(told_at), "stale": STALE_SECONDS}
+                statements = [CLOSE_STALE_RUNS, UPSERT_RUN]
+                if self._state is not None:
+                    parameters |= self._state.parameters(record.run_id)
+                    statements.insert(0, STORE_STATE)
+                db.execute(self._conn, "; ".join(statements), parameters)
             else:
-                store(self._conn, record)
+                store(self._conn, record, told_at)
         except Exception as error:
             self._log.warning("recording the run failed", extra={"error": _error_code(error)})
             self._disconnect()
@@ -225,7 +267,7 @@ class RunRecorder:
         if stored:
             self._log.info("run records of the spool stored", extra={"records": stored})
         if rejected:
-            text = "lines of the spool are no run records; they are set aside beside it"
+            text = "lines of the spool cannot be stored; they are set aside beside it, with reasons"
             self._log.warning(text, extra={"lines": rejected})
 
     def keep(self, record: RunRecord) -> None:
@@ -247,9 +289,19 @@ class RunRecorder:
             self._conn = None
 
 
+# A value that no column can hold: out of range, not of the set, of another type, with a NUL.
+_NEVER = (psycopg2.DataError, psycopg2.IntegrityError, DatatypeMismatch, ValueError, TypeError)
+
+
 def _stored(conn: db.Connection, log: logging.LoggerAdapter[Any], record: RunRecord) -> bool:
+    """Whether it is stored; raises :class:`spool.NeverStored`."""
     try:
         store(conn, record)
+    except _NEVER as error:
+        concerned = getattr(getattr(error, "diag", None), "constraint_name", None)
+        about = f", {concerned}" if concerned else ""
+        text = f"the database will not take it ({_error_code(error)}{about})"
+        raise spool.NeverStored(text) from None
     except Exception as error:
         log.warning("a spooled run cannot be stored yet", extra={"error": _error_code(error)})
         return False

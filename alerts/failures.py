@@ -28,6 +28,7 @@ class FailureCode(StrEnum):
     AUTH_FAILED = "auth_failed"
     SENDER_REJECTED = "sender_rejected"
     QUOTA_PROVIDER = "quota_provider"
+    MISCONFIGURED = "misconfigured"
     OUTCOME_UNKNOWN = "outcome_unknown"
     SENDER_LOST = "sender_lost"
     RECIPIENT_INVALID = "recipient_invalid"
@@ -49,6 +50,7 @@ CLASS_OF: dict[FailureCode, FailureClass] = {
     _C.AUTH_FAILED: _K.OPERATOR,
     _C.SENDER_REJECTED: _K.OPERATOR,
     _C.QUOTA_PROVIDER: _K.OPERATOR,
+    _C.MISCONFIGURED: _K.OPERATOR,
     _C.OUTCOME_UNKNOWN: _K.UNKNOWN,
     _C.SENDER_LOST: _K.UNKNOWN,
     _C.RECIPIENT_INVALID: _K.RECIPIENT,

@@ -91,6 +91,12 @@ def comma_list(words: Iterable[str]) -> Reader[tuple[str, ...]]:
     return Reader(read, f"a comma list of {', '.join(known)}", "LIST")
 
 
+def is_storable(text: str) -> bool:
+    """Whether the database can hold the text, or be asked for it: no NUL, and nothing that UTF-8
+    has no bytes for, as bytes of an environment or a command line become that are not UTF-8."""
+    return "\0" not in text and text.encode(errors="ignore") == text.encode(errors="replace")
+
+
 def switch(text: str) -> bool | None:
     """What a variable that turns something on or off says; None for a word that is neither."""
     word = text.strip().lower()

@@ -11,7 +11,8 @@ WORKFLOW = CHECKOUT / ".github/workflows/alerts_engine_v2.yml"
 
 # Read by the runner but nothing a scheduled job sets: replays, other hosts, GitHub's own.
 NOT_FOR_THE_JOB = {
-    "ALERTS_CLOCK", "ALERTS_OUTBOX_DIR", "ALERTS_RUN_SPOOL", "INTERNAL_RUNNER_TOKEN", "CI",
+    "ALERTS_CLOCK", "ALERTS_OUTBOX_DIR", "INTERNAL_RUNNER_TOKEN", "INTERNAL_READ_TOKEN", "CI",
+    "PORT",
     "BREVO_API_BASE", "RESEND_API_BASE", "TELEGRAM_API_BASE", "TWILIO_API_BASE",
 }  # fmt: skip
 

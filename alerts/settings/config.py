@@ -6,6 +6,7 @@ the variable's name, what it got and what it takes; secrets are never echoed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,6 @@ from zoneinfo import ZoneInfo
 
 from alerts.channels import PROVIDERS, SECRET_NAMES
 from alerts.channels.choosing import ChannelSettings, read_channels
-from alerts.channels.names import KINDS
 from alerts.readers import IDS, TIME, switch
 from alerts.settings.env import (
     ConfigError,
@@ -42,6 +42,7 @@ class GitHub:
     server_url: str | None = None
     repository: str | None = None
     run_id: str | None = None
+    run_attempt: int = 1
     step_summary: Path | None = None
 
     @property
@@ -51,6 +52,11 @@ class GitHub:
             return "local"
         scheduled = self.event_name == "schedule"
         return "github_actions_schedule" if scheduled else "github_actions_manual"
+
+    @property
+    def is_rerun(self) -> bool:
+        """Whether somebody started the job again."""
+        return self.actions and self.run_attempt > 1
 
     @property
     def run_url(self) -> str | None:
@@ -66,6 +72,8 @@ class Settings:
 
     database_url: Secret | None
     internal_tokens: tuple[Secret, ...]
+    read_tokens: tuple[Secret, ...]
+    public_host: bool  # the web app is reached from the internet
     enabled: bool
     enabled_unclear: bool  # ALERTS_V2_ENABLED holds a word that is neither yes nor no
     send_batch_size: int
@@ -74,7 +82,6 @@ class Settings:
     max_attempts: int
     retry_base_seconds: int
     retry_max_seconds: int
-    rate_limits_per_minute: Mapping[str, int | None]  # by channel; None: unlimited
     max_send_per_run: int
     allowlist: tuple[int, ...] | None  # None: everyone
     digest_period: str
@@ -92,12 +99,17 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read and check every variable; raises :class:`ConfigError` naming all that fail."""
+        """Read and check every variable; raises :class:`ConfigError` naming all that fail.
+
+        Those of channels alone raise nothing: see :class:`ChannelSettings`.
+        """
         env = EnvReader(environ, SECRET_NAMES)
         enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
             database_url=env.secret("DATABASE_URL"),
-            internal_tokens=_tokens(env),
+            internal_tokens=_tokens(env, "INTERNAL_RUNNER_TOKEN"),
+            read_tokens=_tokens(env, "INTERNAL_READ_TOKEN"),
+            public_host=env.text("PORT") is not None,
             enabled=enabled is True,
             enabled_unclear=enabled is None,
             send_batch_size=env.integer("ALERTS_SEND_BATCH_SIZE", 200, 1, 10_000),
@@ -106,11 +118,6 @@ class Settings:
             max_attempts=env.integer("ALERTS_MAX_ATTEMPTS", 5, 1, 100),
             retry_base_seconds=env.integer("ALERTS_RETRY_BASE_SECONDS", 60, 1, 86_400),
             retry_max_seconds=env.integer("ALERTS_RETRY_MAX_SECONDS", 3600, 1, 604_800),
-            rate_limits_per_minute={
-                kind.name: env.optional_integer(kind.rate_limit_variable, 1, 1_000_000)
-                for kind in KINDS
-                if not kind.sent_on_creation
-            },
             max_send_per_run=env.integer("ALERTS_MAX_SEND_PER_RUN", 1000, 1, 1_000_000),
             allowlist=env.parsed(
                 "ALERTS_SEND_ALLOWLIST_USER_IDS",
@@ -145,8 +152,13 @@ class Settings:
             github=_github(env),
         )
         if env.problems:
-            raise ConfigError(env.problems)
+            raise ConfigError([*env.problems, *settings.channels.unreadable])
         return settings
+
+    @property
+    def rate_limits_per_minute(self) -> Mapping[str, int | None]:
+        """By channel; None: unlimited."""
+        return self.channels.rate_limits_per_minute
 
 
 def job_settings(environ: Mapping[str, str], *names: str) -> Settings:
@@ -166,7 +178,8 @@ def job_settings(environ: Mapping[str, str], *names: str) -> Settings:
 def require_database_url(settings: Settings) -> str:
     """The database's URL; raises :class:`ConfigError` naming DATABASE_URL when it is unset."""
     if settings.database_url is None:
-        raise ConfigError([Problem("DATABASE_URL", DATABASE_URL_MISSING)])
+        missing = Problem("DATABASE_URL", DATABASE_URL_MISSING)
+        raise ConfigError([missing, *settings.channels.unreadable])
     return settings.database_url.reveal()
 
 
@@ -177,24 +190,33 @@ def _zone(name: str) -> ZoneInfo:
         raise ValueError(name) from error
 
 
-def _tokens(env: EnvReader) -> tuple[Secret, ...]:
-    parts = [part.strip() for part in (env.text("INTERNAL_RUNNER_TOKEN") or "").split(",")]
+def _tokens(env: EnvReader, name: str) -> tuple[Secret, ...]:
+    """Compared as bytes, so they may hold any."""
+    parts = [part.strip() for part in (env.raw(name) or "").split(",")]
     if len(parts) > 2 or (len(parts) == 2 and not all(parts)):
         env.add_problem(
-            "INTERNAL_RUNNER_TOKEN",
+            name,
             "takes one token, or while rotating two with a comma between: new,old",
         )
     return tuple(Secret(part) for part in parts if part)
 
 
 def _github(env: EnvReader) -> GitHub:
-    summary = env.text("GITHUB_STEP_SUMMARY")
+    summary = env.raw("GITHUB_STEP_SUMMARY")
+    attempt = _plain(env, "GITHUB_RUN_ATTEMPT") or ""
     return GitHub(
-        actions=env.text("GITHUB_ACTIONS") == "true",
-        event_name=env.text("GITHUB_EVENT_NAME"),
-        sha=env.text("GITHUB_SHA"),
-        server_url=env.text("GITHUB_SERVER_URL"),
-        repository=env.text("GITHUB_REPOSITORY"),
-        run_id=env.text("GITHUB_RUN_ID"),
+        actions=_plain(env, "GITHUB_ACTIONS") == "true",
+        event_name=_plain(env, "GITHUB_EVENT_NAME"),
+        sha=_plain(env, "GITHUB_SHA"),
+        server_url=_plain(env, "GITHUB_SERVER_URL"),
+        repository=_plain(env, "GITHUB_REPOSITORY"),
+        run_id=_plain(env, "GITHUB_RUN_ID"),
+        run_attempt=int(attempt) if re.fullmatch("[0-9]{1,9}", attempt) else 1,
         step_summary=Path(summary) if summary else None,
     )
+
+
+def _plain(env: EnvReader, name: str) -> str | None:
+    """What GitHub says of the job always parses: no run fails for it."""
+    value = env.raw(name)
+    return value and value.encode(errors="replace").decode()

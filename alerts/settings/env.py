@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from alerts.readers import Reader, choice, integer
+from alerts.readers import Reader, choice, integer, is_storable
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -89,9 +90,17 @@ class EnvReader:
         self._secret_names = secret_names
         self.problems: list[Problem] = []
 
-    def text(self, name: str) -> str | None:
-        """The stripped value; None when unset or empty."""
+    def raw(self, name: str) -> str | None:
+        """The stripped value; None when unset or empty. Bytes that are not UTF-8 are surrogates."""
         return self._environ.get(name, "").strip() or None
+
+    def text(self, name: str) -> str | None:
+        """The stripped value; None when unset, empty, or not UTF-8 (which is noted)."""
+        value = self.raw(name)
+        if value is not None and not is_storable(value):
+            self.add_problem(name, "holds bytes that are not UTF-8; it takes UTF-8")
+            return None
+        return value
 
     def secret(self, name: str) -> Secret | None:
         """The stripped value, hidden; None when unset or empty."""
@@ -100,7 +109,18 @@ class EnvReader:
 
     def add_problem(self, name: str, message: str) -> None:
         """Note that ``name`` cannot be used; ``message`` goes behind the name."""
-        self.problems.append(Problem(name, f"{name} {message}"))
+        problem = Problem(name, f"{name} {message}")
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    @contextmanager
+    def apart(self) -> Iterator[list[Problem]]:
+        """What is noted meanwhile is the caller's to judge."""
+        others, self.problems = self.problems, []
+        try:
+            yield self.problems
+        finally:
+            self.problems = others
 
     def parsed(
         self, name: str, default: D, parse: Callable[[str], T], takes: str, *, hide: bool = False
