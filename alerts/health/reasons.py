@@ -140,7 +140,8 @@ def _locked_out(each: LockedOut, holder: Row | None) -> tuple[str, str]:
     by = "nobody holds its lock now"
     if holder is not None:
         application = holder["application_name"] or "another role's session"
-        connected = f", connected since {iso(holder['backend_start'])}," if holder["backend_start"] else ""
+        start = holder["backend_start"]
+        connected = f", connected since {iso(start)}," if start else ""
         by = (
             f"{application}{connected} holds its lock; if nothing works there, end it: "
             f"SELECT pg_terminate_backend({holder['pid']})"

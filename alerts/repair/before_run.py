@@ -40,7 +40,8 @@ def look(conn: db.Connection, log: logging.LoggerAdapter[Any]) -> BeforeRun:
     except psycopg2.Error as error:
         if not db.lacks_migrations(error):
             raise
-        return BeforeRun([], "failed", _lacking(migrations.status(conn).pending))
+        lacking = _lacking(migrations.status(conn).pending)
+        return BeforeRun([], "failed", f"{lacking} ({error.pgcode})")
     found = [
         Pause(each["channel"], each["reason"], datetime.fromisoformat(each["paused_at"]))
         for each in row["pauses"]

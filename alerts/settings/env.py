@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from alerts.readers import Reader, choice, integer, is_storable
+from alerts.readers import Reader, choice, integer, is_utf8
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -97,7 +97,7 @@ class EnvReader:
     def text(self, name: str) -> str | None:
         """The stripped value; None when unset, empty, or not UTF-8 (which is noted)."""
         value = self.raw(name)
-        if value is not None and not is_storable(value):
+        if value is not None and not is_utf8(value):
             self.add_problem(name, "holds bytes that are not UTF-8; it takes UTF-8")
             return None
         return value
