@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
-from psycopg2.errors import DatatypeMismatch
+from psycopg2.errors import CardinalityViolation, DatatypeMismatch
 
 from alerts import db
 from alerts.runs import spool
@@ -289,8 +289,16 @@ class RunRecorder:
             self._conn = None
 
 
-# A value that no column can hold: out of range, not of the set, of another type, with a NUL.
-_NEVER = (psycopg2.DataError, psycopg2.IntegrityError, DatatypeMismatch, ValueError, TypeError)
+# A value that no column can hold (out of range, not of the set, of another type, with a NUL), or a
+# phase that comes twice.
+_NEVER = (
+    psycopg2.DataError,
+    psycopg2.IntegrityError,
+    CardinalityViolation,
+    DatatypeMismatch,
+    ValueError,
+    TypeError,
+)
 
 
 def _stored(conn: db.Connection, log: logging.LoggerAdapter[Any], record: RunRecord) -> bool:

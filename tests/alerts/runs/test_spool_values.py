@@ -1,4 +1,4 @@
-"""A spool may hold anything: what can be stored is stored, and what never can keeps nothing back."""
+"""A spool may hold anything: what can be stored is, and what never can be keeps nothing back."""
 
 from __future__ import annotations
 
