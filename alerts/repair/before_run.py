@@ -40,8 +40,10 @@ def look(conn: db.Connection, log: logging.LoggerAdapter[Any]) -> BeforeRun:
     except psycopg2.Error as error:
         if not db.lacks_migrations(error):
             raise
-        lacking = _lacking(migrations.status(conn).pending)
-        return BeforeRun([], "failed", f"{lacking} ({error.pgcode})")
+        pending = migrations.status(conn).pending
+        if not pending:  # somebody dropped what was there
+            raise
+        return BeforeRun([], "failed", f"{error.pgcode}: {_lacking(pending)}")
     found = [
         Pause(each["channel"], each["reason"], datetime.fromisoformat(each["paused_at"]))
         for each in row["pauses"]

@@ -12,10 +12,10 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db, engine, engine_observability, migrations
-from alerts.engine_observability import SKEW_SECONDS, store
 from alerts.health.report import get_health
 from alerts.runs.record import RunItem, RunRecord
 from alerts.runs.schedule import schedule_health
+from alerts.runs.store import SKEW_SECONDS, store
 from tests.support.web import Admin, add_run, app_for
 from tests.support.world import query, run, settings_for, value
 

@@ -13,9 +13,9 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from alerts.engine_observability import store
 from alerts.health.report import get_health
 from alerts.runs.record import RunRecord
+from alerts.runs.store import store
 from tests.support.run_world import Runner, last_run
 from tests.support.web import Admin, add_run, app_for
 from tests.support.world import NOW, query, run, settings_for
