@@ -12,10 +12,9 @@ workers = int(os.environ.get("WEB_CONCURRENCY", "").strip() or 2)
 # Twice as many as the database connections of a process (app/database.py): while all of those
 # wait for a database that hangs, there are threads left to say so.
 threads = 8
-worker_class = "gthread"
+worker_class = "app.worker.PatientWorker"
 timeout = 30
 graceful_timeout = 10
-keepalive = 5
 control_socket_disable = True  # nobody uses it, and it would write to the home folder
 accesslog = "-"
 # The route, not the path, and no header: nothing of a request's values reaches the log.

@@ -22,17 +22,18 @@ from alerts.channels.provider import CallOptions
 from alerts.clock import Clock
 from alerts.engine_observability import CLOSE_SECONDS, RunRecorder, open_connection
 from alerts.failures import FailureCode, PhaseFailed
-from alerts.locks import LockLost, PhaseLocks
+from alerts.locks import LOCK_NOT_ACQUIRED, LockLost, PhaseLocks
 from alerts.logs import bound
 from alerts.phases import Phase, PhaseContext, Stop
 from alerts.phases.context import LAST_RESORT_SECONDS, Progress, no_progress
 from alerts.redaction import describe_exception, redactor_for
-from alerts.repair import pauses
+from alerts.repair import before_run
+from alerts.repair.pauses import Pause
 from alerts.runs import counts as counting
+from alerts.runs.engine_state import state_of
 from alerts.runs.record import RunItem, RunRecord
 from alerts.settings.config import Settings, require_database_url
 
-LOCK_NOT_ACQUIRED = "lock_not_acquired"
 DISABLED_SUMMARY = "ALERTS_V2_ENABLED turns the engine off"
 
 # A large fan-out takes what it takes: while the server says that it works on a statement, the
@@ -85,7 +86,7 @@ def run_engine(settings: Settings, request: RunRequest, hooks: Hooks | None = No
     there is no database to run on.
     """
     require_database_url(settings)
-    return _Run(settings, request, hooks or Hooks()).run()
+    return _Run(settings, request, hooks or Hooks(), told=not request.dry_run).run()
 
 
 def record_config_failure(settings: Settings, request: RunRequest, summary: str) -> RunReport:
@@ -94,7 +95,10 @@ def record_config_failure(settings: Settings, request: RunRequest, summary: str)
 
 
 class _Run:
-    def __init__(self, settings: Settings, request: RunRequest, hooks: Hooks) -> None:
+    def __init__(
+        self, settings: Settings, request: RunRequest, hooks: Hooks, *, told: bool = False
+    ) -> None:
+        """``told``: the settings are those that the engine runs with, for everybody to know."""
         self.settings = settings
         self.request = request
         self.hooks = hooks
@@ -108,6 +112,7 @@ class _Run:
             phase=request.phase,
             started_at=datetime.now(UTC),
             dry_run=request.dry_run,
+            rerun=github.is_rerun,
             git_sha=github.sha,
             ci_run_url=github.run_url,
             interval_minutes=settings.expected_interval_minutes,
@@ -116,7 +121,9 @@ class _Run:
         self.redactor = redactor_for(settings)
         self.url = url = require_database_url(settings)
         self.open_session = partial(db.open_session, url)
-        self.recorder = RunRecorder(partial(open_connection, url), self.log, settings.run_spool)
+        state = state_of(settings) if told else None
+        opening = partial(open_connection, url)
+        self.recorder = RunRecorder(opening, self.log, settings.run_spool, state)
         self.locks = PhaseLocks(
             partial(
                 self.open_session,
@@ -127,7 +134,7 @@ class _Run:
         self.wake_seconds = db.WAKE_SECONDS  # of waiting for the database, in all of the run
         self.channels: Mapping[str, Channel] = {}
         self.conn: db.WatchedConnection | None = None
-        self.pauses: list[pauses.Pause] = []
+        self.pauses: list[Pause] = []
         hooks.stop.last_resort = self._keep_record
 
     def run(self) -> RunReport:
@@ -142,9 +149,10 @@ class _Run:
             blind = self._blind_spots(self.conn)
             if blind:
                 return self._finish("failed", blind)
-            self.pauses = pauses.current(self.conn)
-            if any(each.channel == pauses.ENGINE for each in self.pauses):
-                return self._finish("skipped", str(self.pauses[0]))
+            before = before_run.look(self.conn, self.log)
+            if before.status is not None:
+                return self._finish(before.status, before.summary)
+            self.pauses = before.pauses
             self.channels = self._choose_channels()
             self._run_phases(phases.chosen(self.request.phase))
         except Exception as error:  # a bug must not cost the record of the run

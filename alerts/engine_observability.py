@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ import psycopg2
 
 from alerts import db
 from alerts.runs import spool
+from alerts.runs.engine_state import STORE_STATE, EngineState
 from alerts.runs.record import STALE_SECONDS, RunRecord
-from alerts.runs.schedule import SLOT_OF_RUN
+from alerts.runs.store import CLOSE_STALE_RUNS, UPSERT_RUN, error_code, store, store_spooled
 
 # What recording may cost a run in all, when the database does not answer.
 CLOSE_SECONDS = 5.0
@@ -34,72 +36,6 @@ CONNECT_TIMEOUT_SECONDS = 3
 STATEMENT_TIMEOUT_MS = 2000
 LIMIT_SECONDS = 3.0  # where not even the timeout is told
 LOCK_TIMEOUT_MS = 1000
-
-# The newest run first closes those that went silent: nobody else will ever finish them.
-CLOSE_STALE_RUNS = """
-WITH lost AS (
-    UPDATE alerts_engine_runs
-    SET
-        status = 'failed',
-        finished_at = clock_timestamp(),
-        duration_ms = greatest(0, round(extract(epoch FROM clock_timestamp() - started_at) * 1000)),
-        error_summary = 'runner lost: no heartbeat since '
-            || to_char(coalesce(heartbeat_at, started_at), 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')
-    WHERE status = 'running'
-      AND run_id <> %(run_id)s
-      AND coalesce(heartbeat_at, started_at) < clock_timestamp() - %(stale)s * interval '1 second'
-    RETURNING run_id
-)
-UPDATE alerts_engine_run_items AS i
-SET status = 'failed', finished_at = clock_timestamp(), error_summary = 'runner lost'
-FROM lost
-WHERE i.run_id = lost.run_id AND i.finished_at IS NULL
-"""
-
-# A run that has ended stays ended, whatever arrives late. Its slot is found when its row is made,
-# and kept.
-UPSERT_RUN = f"""
-WITH slot AS MATERIALIZED ({SLOT_OF_RUN}),
-run AS (
-    INSERT INTO alerts_engine_runs AS r (
-        run_id, triggered_by, phase, started_at, finished_at, duration_ms, status, counts,
-        error_summary, git_sha, dry_run, ci_run_url, heartbeat_at, scheduled_for,
-        late_seconds
-    )
-    VALUES (
-        %(run_id)s, %(triggered_by)s, %(phase)s, %(started_at)s, %(finished_at)s,
-        %(duration_ms)s, %(status)s, %(counts)s, %(error_summary)s, %(git_sha)s, %(dry_run)s,
-        %(ci_run_url)s, clock_timestamp(), (SELECT scheduled_for FROM slot),
-        (SELECT floor(extract(epoch FROM %(started_at)s - scheduled_for)) FROM slot)
-    )
-    ON CONFLICT (run_id) DO UPDATE SET
-        finished_at = excluded.finished_at,
-        duration_ms = excluded.duration_ms,
-        status = excluded.status,
-        counts = excluded.counts,
-        error_summary = excluded.error_summary,
-        heartbeat_at = excluded.heartbeat_at
-    WHERE r.status = 'running' OR excluded.status <> 'running'
-    RETURNING run_id
-)
-INSERT INTO alerts_engine_run_items (
-    run_id, phase, started_at, finished_at, duration_ms, status, counts, error_summary
-)
-SELECT
-    run.run_id, i.phase, i.started_at, i.finished_at, i.duration_ms, i.status, i.counts,
-    i.error_summary
-FROM run
-CROSS JOIN jsonb_to_recordset(%(items)s) AS i (
-    phase text, started_at timestamptz, finished_at timestamptz, duration_ms bigint,
-    status text, counts jsonb, error_summary text
-)
-ON CONFLICT (run_id, phase) DO UPDATE SET
-    finished_at = excluded.finished_at,
-    duration_ms = excluded.duration_ms,
-    status = excluded.status,
-    counts = excluded.counts,
-    error_summary = excluded.error_summary
-"""  # noqa: S608  (composed of constants)
 
 
 def open_connection(database_url: str) -> db.Connection:
@@ -114,16 +50,11 @@ def open_connection(database_url: str) -> db.Connection:
     )
 
 
-def store(conn: db.Connection, record: RunRecord) -> None:
-    """Store a record; again, and it changes nothing. Raises ``psycopg2.Error``."""
-    db.execute(conn, UPSERT_RUN, record.parameters())
-
-
 class RunRecorder:
     """Stores the newest :class:`RunRecord` it was given, until closed, and keeps its heart beating.
 
     What cannot be stored by the end goes to the spool; what is in the spool is stored as soon as
-    the database takes anything.
+    the database takes anything. ``state``, what the run runs with, goes along with the first write.
     """
 
     def __init__(
@@ -131,10 +62,12 @@ class RunRecorder:
         connect: Callable[[], db.Connection],
         log: logging.LoggerAdapter[Any],
         spool_path: Path | None = None,
+        state: EngineState | None = None,
     ) -> None:
         self._connect = connect
         self._log = log
         self._spool_path = spool_path
+        self._state = state
         self._conn: db.Connection | None = None
         self._changed = threading.Condition()
         self._newest: RunRecord | None = None
@@ -194,20 +127,25 @@ class RunRecorder:
     def _write(self, record: RunRecord) -> bool:
         """One upsert; False, with a warning, when it failed: recording never fails a run.
 
-        The first one closes silent runs in the same round trip; should that be what fails, the
-        next try goes without.
+        The first one closes silent runs and stores the engine's state in the same round trip;
+        should that be what fails, the next try goes without.
         """
         tidying, self._tidied = not self._tidied, True
         try:
             if self._conn is None or self._conn.closed:
                 self._conn = self._connect()
+            told_at = datetime.now(UTC)
             if tidying:
-                parameters = {**record.parameters(), "stale": STALE_SECONDS}
-                db.execute(self._conn, f"{CLOSE_STALE_RUNS}; {UPSERT_RUN}", parameters)
+                parameters = {**record.parameters(told_at), "stale": STALE_SECONDS}
+                statements = [CLOSE_STALE_RUNS, UPSERT_RUN]
+                if self._state is not None:
+                    parameters |= self._state.parameters(record.run_id)
+                    statements.insert(0, STORE_STATE)
+                db.execute(self._conn, "; ".join(statements), parameters)
             else:
-                store(self._conn, record)
+                store(self._conn, record, told_at)
         except Exception as error:
-            self._log.warning("recording the run failed", extra={"error": _error_code(error)})
+            self._log.warning("recording the run failed", extra={"error": error_code(error)})
             self._disconnect()
             return False
         self._stored = record
@@ -219,7 +157,7 @@ class RunRecorder:
         if path is None or conn is None or not path.exists():
             return
         try:
-            stored, rejected = spool.replay(path, partial(_stored, conn, self._log))
+            stored, rejected = spool.replay(path, partial(store_spooled, conn, self._log))
         except OSError as error:
             fields = {"error": type(error).__name__}
             self._log.warning("the spool of run records cannot be read", extra=fields)
@@ -227,7 +165,7 @@ class RunRecorder:
         if stored:
             self._log.info("run records of the spool stored", extra={"records": stored})
         if rejected:
-            text = "lines of the spool are no run records; they are set aside beside it"
+            text = "lines of the spool cannot be stored; they are set aside beside it, with reasons"
             self._log.warning(text, extra={"lines": rejected})
 
     def keep(self, record: RunRecord) -> None:
@@ -249,24 +187,10 @@ class RunRecorder:
             self._conn = None
 
 
-def _stored(conn: db.Connection, log: logging.LoggerAdapter[Any], record: RunRecord) -> bool:
-    try:
-        store(conn, record)
-    except Exception as error:
-        log.warning("a spooled run cannot be stored yet", extra={"error": _error_code(error)})
-        return False
-    return True
-
-
 def replay_file(conn: db.Connection, log: logging.LoggerAdapter[Any], path: Path) -> dict[str, int]:
     """Store the records of a saved spool; how many were, and how many lines were none.
 
     Raises OSError.
     """
-    stored, rejected = spool.replay(path, partial(_stored, conn, log))
+    stored, rejected = spool.replay(path, partial(store_spooled, conn, log))
     return {"stored": stored, "rejected": rejected}
-
-
-def _error_code(error: Exception) -> str:
-    code = getattr(error, "pgcode", None)
-    return f"{type(error).__name__} {code}" if code else type(error).__name__

@@ -16,6 +16,20 @@ import psycopg2
 from alerts import db
 
 UNLOCK_SECONDS = 1.0
+LOCK_NOT_ACQUIRED = "lock_not_acquired"  # why a phase was skipped: somebody else does it
+
+# Who holds a lock, as far as the role may see it: another role's application is NULL.
+_HOLDER = """
+SELECT l.pid, a.application_name, a.backend_start
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'advisory'
+  AND l.granted
+  AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND (l.classid::bigint << 32) | l.objid::bigint = %(number)s
+LIMIT 1
+"""
 
 
 class LockLost(Exception):
@@ -25,6 +39,11 @@ class LockLost(Exception):
 def lock_number(key: str) -> int:
     """The key hashed to the signed 64 bits that an advisory lock takes."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)
+
+
+def holder(conn: db.Connection, key: str) -> db.Row | None:
+    """``pid``, ``application_name`` and ``backend_start`` of who holds the lock now."""
+    return db.fetch_one(conn, _HOLDER, {"number": lock_number(key)})
 
 
 class PhaseLocks:

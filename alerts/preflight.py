@@ -13,6 +13,7 @@ from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
 from alerts.redaction import describe_exception, redactor_for
 from alerts.settings.config import ConfigError, Settings, require_database_url
+from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN, weak_tokens
 
 OLDEST_SERVER = 140000  # PostgreSQL 14
 
@@ -30,7 +31,8 @@ class Finding:
 
 @dataclass
 class Report:
-    """The preflight's answer; ``errors`` keep a run from doing its work, ``warnings`` do not."""
+    """The preflight's answer; ``errors`` keep a run from doing some of its work, ``warnings`` do
+    not. It is there to be read: what really stops a run, the run records."""
 
     db_ok: bool = False
     migrations_ok: bool = False
@@ -85,6 +87,10 @@ def _check_settings(settings: Settings, report: Report) -> None:
     if settings.app_base_url is None:
         hint = "Set ALERTS_APP_BASE_URL to the app's address."
         report.warn("app_base_url_missing", "Messages carry no link to the app.", hint)
+    short = weak_tokens(settings)
+    if short:
+        text = f"{' and '.join(short)}: a token has fewer than {GOOD_TOKEN} characters."
+        report.warn("token_short", text, f"Make a good one: {MAKE_TOKEN}")
     if not settings.internal_tokens:
         hint = "Set INTERNAL_RUNNER_TOKEN for the web app; the runner does not need it."
         report.warn("token_missing", "The admin endpoints answer 503 without a token.", hint)
@@ -197,14 +203,18 @@ def _check_migrations(conn: db.Connection, report: Report) -> None:
     except migrations.MigrationError as error:
         report.error("migrations_unreadable", str(error), "Deploy the sql/ folder whole.")
         return
-    report.migrations_ok = found.ok
+    report.migrations_ok = found.usable
     if found.pending:
         text = f"{len(found.pending)} migration(s) are not applied: {', '.join(found.pending)}."
         report.error("migrations_pending", text, "Run python scripts/migrate.py.")
-    differing = [*found.changed, *found.missing]
+    if found.newer and not found.incompatible:
+        text = f"The database is newer than this version: it has {', '.join(found.newer)}."
+        report.warn("database_newer", text, "Deploy the version that brought them here too.")
+    differing = [*found.changed, *(name for name in found.missing if name not in found.newer)]
+    differing += found.incompatible
     if differing:
         text = f"Applied migrations differ from the files: {', '.join(differing)}."
         report.error("migrations_differ", text, "Deploy the files that were applied.")
-    if found.ok and not db.fetch_all(conn, FREE_PLAN)[0]["plans"]:
+    if found.usable and not db.fetch_all(conn, FREE_PLAN)[0]["plans"]:
         text = "plan_settings has no plan 'free', which users without a plan fall back to."
         report.error("plan_free_missing", text, "Insert it again; sql/0003_plans.sql shows it.")

@@ -91,6 +91,17 @@ def comma_list(words: Iterable[str]) -> Reader[tuple[str, ...]]:
     return Reader(read, f"a comma list of {', '.join(known)}", "LIST")
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 has bytes for it: bytes of an environment or a command line that are none
+    become halves of characters."""
+    return text.encode(errors="ignore") == text.encode(errors="replace")
+
+
+def is_storable(text: str) -> bool:
+    """Whether the database can hold the text, or be asked for it."""
+    return "\0" not in text and is_utf8(text)
+
+
 def switch(text: str) -> bool | None:
     """What a variable that turns something on or off says; None for a word that is neither."""
     word = text.strip().lower()

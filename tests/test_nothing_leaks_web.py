@@ -35,7 +35,7 @@ from tests.support.leaks import (
 from tests.support.providers import BOT_TOKEN
 from tests.support.web import PREFIX
 from tests.support.world import query
-from tests.test_nothing_leaks_database import ATTACKS, BAD_VALUES, attack
+from tests.test_nothing_leaks_database import ATTACKS, BAD_VALUES, OF_CHANNELS, attack
 
 PATHS = [
     f"{PREFIX}/runs",
@@ -188,7 +188,8 @@ def test_a_configuration_that_does_not_parse() -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for variables in BAD_VALUES[:8]
+        for variables in BAD_VALUES
+        if not set(variables) <= OF_CHANNELS
     ]
     for process in started:
         output, _ = process.communicate(timeout=30)

@@ -23,7 +23,7 @@ class Variable(Generic[T_co]):
 
     def is_set(self, env: EnvReader) -> bool:
         """Whether it has a value, also one that does not parse."""
-        return env.text(self.name) is not None
+        return env.raw(self.name) is not None
 
 
 def text_variable(name: str) -> Variable[str]:

@@ -50,9 +50,11 @@ def workflow_commands(record: RunRecord, *, recorded: bool) -> list[str]:
     if record.status == "failed":
         found.append(_command("error", f"Run failed: {record.error_summary}"))
     for item in record.items:
+        name = f"phase {item.phase} ({_NAMES[item.phase]})"
         if item.status == "failed":
-            name = f"phase {item.phase} ({_NAMES[item.phase]})"
             found.append(_command("error", f"{name}: {item.error_summary}"))
+        elif item.status == "skipped" and record.status != "skipped":
+            found.append(_command("warning", f"{name} skipped: {item.error_summary}"))
         stopped = item.counts.get("stopped_early")
         if stopped:
             found.append(_command("warning", f"phase {item.phase} stopped early: {stopped}"))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from alerts.db import Row
 from alerts.failures import FailureCode
+from alerts.health.runs import LockedOut
 from alerts.paging import iso
+from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN
 
 INTERVALS_WITHOUT_SUCCESS = 3
 INTERVALS_QUEUE_MAY_WAIT = 2
 FAILING_SHARE = 0.05
 FAILING_AT_LEAST = 5
+# One run that finds a phase under way is nothing; the next one would find it done.
+LOCKED_OUT_AT_LEAST = 2
+SKEW_TOLD_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,11 @@ class Facts:
     held: dict[str, str]  # by channel the code, in the last finished run
     counts_stale_since: datetime | None  # a change was not counted; None: all were
     queue_differs: bool  # from what is to be sent by the counts
+    enabled: bool = True
+    misconfigured: dict[str, list[str]] = field(default_factory=dict)  # by channel the variables
+    locked_out: tuple[tuple[LockedOut, Row | None], ...] = ()  # with the lock's holder
+    clock_skew_seconds: int | None = None  # how far ahead the runner's clock is
+    weak_tokens: tuple[str, ...] = ()  # variables
 
 
 def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
@@ -46,6 +57,8 @@ def failing_reasons(facts: Facts) -> list[tuple[str, str]]:
         look = "see if the scheduler still starts runs"
         if any(each["channel"] is None for each in facts.paused):
             look = "the engine is paused, resume it"
+        elif not facts.enabled:
+            look = "ALERTS_V2_ENABLED turns the engine off"
         text = f"The last success was {ago} minutes ago; {look}."
         reasons.append(("no_recent_success", text))
     if facts.last_finished_status == "failed":
@@ -87,6 +100,7 @@ def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
         if failed >= FAILING_AT_LEAST and failed > FAILING_SHARE * tried:
             text = f"{failed} of {tried} on {channel} failed in 24 h; see failures_24h."
             reasons.append(("channel_failing", text))
+    reasons += _around_the_runs(facts)
     if facts.counts_stale_since is not None:
         text = (
             f"Not every change since {iso(facts.counts_stale_since)} was counted, so these figures "
@@ -100,3 +114,53 @@ def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
         )
         reasons.append(("queue_differs", text))
     return reasons
+
+
+def _around_the_runs(facts: Facts) -> list[tuple[str, str]]:
+    """What is wrong with that by which the engine runs: locks, settings, clocks, tokens."""
+    reasons = [_locked_out(each, holder) for each, holder in facts.locked_out]
+    for channel, variables in facts.misconfigured.items():
+        text = (
+            f"{channel} cannot be used: {', '.join(variables)} is not as it should be; the "
+            "preflight says what it takes. Its messages wait."
+        )
+        reasons.append((FailureCode.MISCONFIGURED.value, text))
+    skew = facts.clock_skew_seconds
+    if skew is not None and abs(skew) >= SKEW_TOLD_SECONDS:
+        text = (
+            f"The clock of the machine that runs the engine is {_duration(abs(skew))} "
+            f"{'ahead of' if skew > 0 else 'behind'} the database's; set it."
+        )
+        reasons.append(("clock_skew", text))
+    if facts.weak_tokens:
+        text = (
+            f"{' and '.join(facts.weak_tokens)} is shorter than {GOOD_TOKEN} characters; make a "
+            f"good one with {MAKE_TOKEN}"
+        )
+        reasons.append(("token_too_short", text))
+    return reasons
+
+
+def _locked_out(each: LockedOut, holder: Row | None) -> tuple[str, str]:
+    """A phase that something else keeps from running, and who that is."""
+    name = f"Phase {each.phase.letter} ({each.phase.name})"
+    by = "nobody holds its lock now"
+    if holder is not None:
+        application = holder["application_name"] or "another role's session"
+        start = holder["backend_start"]
+        connected = f", connected since {iso(start)}," if start else ""
+        by = (
+            f"{application}{connected} holds its lock; if nothing works there, end it: "
+            f"SELECT pg_terminate_backend({holder['pid']})"
+        )
+    return (
+        "phase_locked_out",
+        f"{name} has not run since {iso(each.since)}, in {each.runs} runs: {by}.",
+    )
+
+
+def _duration(seconds: int) -> str:
+    for size, name in ((86_400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {name}"
+    return f"{seconds} seconds"

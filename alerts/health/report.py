@@ -21,13 +21,22 @@ from alerts.health.counts import (
     read_counts,
 )
 from alerts.health.queue import queue_differs, read_queue
-from alerts.health.reasons import Facts, degraded_reasons, failing_reasons
+from alerts.health.reasons import (
+    LOCKED_OUT_AT_LEAST,
+    Facts,
+    degraded_reasons,
+    failing_reasons,
+)
 from alerts.health.runs import Runs, read_runs, rounded
 from alerts.health.windows import DAY, HOUR, WEEK
+from alerts.locks import holder
 from alerts.paging import iso
 from alerts.repair import pauses
+from alerts.runs import engine_state
+from alerts.runs.engine_state import EngineState
 from alerts.runs.schedule import schedule_health
 from alerts.settings.config import Settings
+from alerts.settings.tokens import weak_tokens
 
 STATUSES = ("queued", "sending", "sent", "failed", "skipped")
 OWN_KINDS = ("instant", "digest")  # others belong to other parts of the product
@@ -47,6 +56,8 @@ class Reading:
     runs: Runs
     paused: list[dict[str, Any]]
     states: dict[str, db.Row]  # of channels, by name
+    engine: EngineState
+    lock_holders: dict[str, db.Row | None]  # by letter of a phase that runs were locked out of
 
     def own(self, source: str, span: timedelta) -> list[Cell]:
         """A window's rows that are the engine's."""
@@ -57,7 +68,8 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     """The health object of the contract, true at ``now`` (business time), and more.
 
     The caller gives a transaction, so that all figures come from one snapshot. Ages of runs and
-    claims go by wall time, everything else by ``now``.
+    claims go by wall time, everything else by ``now``. How often runs are meant to start, and
+    whether they do anything, is what the engine last said, not what ``settings`` say.
     """
     reading = _read(conn, settings, now)
     doubts = _in_doubt(reading)
@@ -74,12 +86,14 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "per_hour": reading.counts.per_hour(),
         "per_day": reading.counts.per_day(),
         **reading.runs.section(),
-        "schedule": schedule_health(conn, settings.expected_interval_minutes),
+        "schedule": schedule_health(conn, reading.engine.interval_minutes),
+        "engine": reading.engine.as_json(),
     }
 
 
 def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
     counts = read_counts(conn, now, settings.timezone)
+    runs = read_runs(conn)
     return Reading(
         now=now,
         counts=counts,
@@ -90,9 +104,15 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         },
         queue=read_queue(conn, CHANNELS, now),
         queue_differs=queue_differs(conn),
-        runs=read_runs(conn),
+        runs=runs,
         paused=[pauses.as_json(each) for each in pauses.current(conn)],
         states=read_states(conn),
+        engine=engine_state.current(conn, settings),
+        lock_holders={
+            each.phase.letter: holder(conn, each.phase.lock_key)
+            for each in runs.locked_out()
+            if each.runs >= LOCKED_OUT_AT_LEAST
+        },
     )
 
 
@@ -101,7 +121,7 @@ def _facts(reading: Reading, settings: Settings) -> Facts:
     day = [*reading.own(DELIVERIES, DAY), *reading.windows[DIGESTS, DAY]]
     off = {name for name, row in reading.states.items() if row["switched_off"]}  # deliberately
     return Facts(
-        expected_minutes=settings.expected_interval_minutes,
+        expected_minutes=reading.engine.interval_minutes,
         last_finished_status=runs.last_finished["status"] if runs.last_finished else None,
         last_success_minutes=runs.last_success_minutes,
         stale_runs=runs.stale_runs,
@@ -115,6 +135,15 @@ def _facts(reading: Reading, settings: Settings) -> Facts:
         held=runs.held(),
         counts_stale_since=reading.counts.stale_since,
         queue_differs=reading.queue_differs,
+        enabled=reading.engine.enabled,
+        misconfigured=reading.engine.channels_misconfigured,
+        locked_out=tuple(
+            (each, reading.lock_holders[each.phase.letter])
+            for each in runs.locked_out()
+            if each.phase.letter in reading.lock_holders
+        ),
+        clock_skew_seconds=runs.clock_skew_seconds,
+        weak_tokens=tuple(weak_tokens(settings)),
     )
 
 
@@ -263,4 +292,4 @@ def _in_doubt(reading: Reading) -> dict[str, dict[str, int]]:
 
 
 def _minutes(since: datetime | None, now: datetime) -> float | None:
-    return None if since is None else rounded((now - since).total_seconds() / 60)
+    return None if since is None else rounded(max(0.0, (now - since).total_seconds() / 60))

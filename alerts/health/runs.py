@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from alerts import db
 from alerts.health.counts import DELIVERIES, DIGESTS
+from alerts.locks import LOCK_NOT_ACQUIRED
 from alerts.paging import iso
+from alerts.phases import PHASES, Phase
 from alerts.runs.record import STALE_SECONDS
 
 # The newest run, the newest finished one, the last that sent, the last success, all on wall time,
-# and how many runs are stale. Dry runs prove nothing about delivery and are left out.
+# how many runs are stale, which phases the last runs were locked out of, and how far off the clock
+# of the newest was. Dry runs prove nothing about delivery and are left out.
 RUNS = """
 SELECT
     (
@@ -46,7 +50,8 @@ SELECT
         LIMIT 1
     ) AS last_sending,
     (
-        SELECT extract(epoch FROM clock_timestamp() - finished_at)::double precision / 60
+        SELECT
+            greatest(0, extract(epoch FROM clock_timestamp() - finished_at))::double precision / 60
         FROM alerts_engine_runs
         WHERE NOT dry_run AND status = 'success'
         ORDER BY started_at DESC, id DESC
@@ -58,8 +63,42 @@ SELECT
         WHERE status = 'running'
           AND coalesce(heartbeat_at, started_at)
               < clock_timestamp() - %(stale)s * interval '1 second'
-    ) AS stale_runs
+    ) AS stale_runs,
+    (
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'started_at', r.started_at,
+                'skipped', (
+                    SELECT jsonb_object_agg(p.key, p.value -> 'skipped')
+                    FROM jsonb_each(r.counts) AS p
+                )
+            )
+            ORDER BY r.started_at DESC, r.id DESC
+        )
+        FROM (
+            SELECT id, started_at, counts
+            FROM alerts_engine_runs
+            WHERE NOT dry_run AND status <> 'running'
+            ORDER BY started_at DESC, id DESC
+            LIMIT 20
+        ) AS r
+    ) AS recent,
+    (
+        SELECT clock_skew_seconds
+        FROM alerts_engine_runs
+        ORDER BY started_at DESC, id DESC
+        LIMIT 1
+    ) AS clock_skew_seconds
 """
+
+
+@dataclass(frozen=True)
+class LockedOut:
+    """A phase that so many runs in a row could not do, the first of them at ``since``."""
+
+    phase: Phase
+    runs: int
+    since: datetime
 
 
 @dataclass(frozen=True)
@@ -71,6 +110,22 @@ class Runs:
     last_sending: dict[str, Any]  # counts of phase C; empty when none has sent
     last_success_minutes: float | None
     stale_runs: int
+    recent: list[dict[str, Any]]  # the newest first: by phase why it was skipped, or None
+    clock_skew_seconds: int | None  # of the newest run's machine: how far ahead it is
+
+    def locked_out(self) -> list[LockedOut]:
+        """The phases that other sessions kept the last runs from."""
+        found = []
+        for phase in PHASES:
+            told = [
+                (run["skipped"][phase.letter], run["started_at"])
+                for run in self.recent
+                if phase.letter in (run["skipped"] or {})
+            ]
+            kept = list(takewhile(lambda each: each[0] == LOCK_NOT_ACQUIRED, told))
+            if kept:
+                found.append(LockedOut(phase, len(kept), datetime.fromisoformat(kept[-1][1])))
+        return found
 
     def held(self) -> dict[str, str]:
         """By channel the code that the last finished run held it for."""
@@ -89,7 +144,8 @@ class Runs:
 
 def read_runs(conn: db.Connection) -> Runs:
     row = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
-    return Runs(**{**row, "last_sending": row["last_sending"] or {}})
+    filled = {"last_sending": row["last_sending"] or {}, "recent": row["recent"] or []}
+    return Runs(**{**row, **filled})
 
 
 def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:

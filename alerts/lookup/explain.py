@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from psycopg2 import sql
 
@@ -16,6 +17,7 @@ from alerts.lookup.deliveries import DELIVERY_COLUMNS, DIGEST_COLUMNS, LEASE
 from alerts.paging import iso, json_row
 from alerts.phases.fanout import DECISIONS
 from alerts.product_days import day_window
+from alerts.runs import engine_state
 from alerts.settings.config import Settings
 
 SINCE_HOURS = 24  # how far back a run looks unless told otherwise
@@ -60,13 +62,17 @@ def explain(
     conn: db.Connection, settings: Settings, *, event_id: int, user_id: int, now: datetime
 ) -> dict[str, Any] | str:
     """The decision of each channel and what it led to; ``"event"`` or ``"user"`` for an id that
-    does not exist (an event from after the clock does not exist yet)."""
+    does not exist (an event from after the clock does not exist yet).
+
+    The allowlist and the time zone are those that the engine last ran with.
+    """
     asked = {"event_id": event_id, "user_id": user_id, "now": now}
     event = db.fetch_one(conn, EVENT, asked)
     if event is None:
         return "event"
     if db.fetch_one(conn, "SELECT 1 FROM users WHERE id = %(user_id)s", asked) is None:
         return "user"
+    engine = engine_state.current(conn, settings)
     done = event["fanout_completed_at"]
     at = done or now
     decided = db.fetch_all(
@@ -77,15 +83,15 @@ def explain(
             "after_user_id": user_id - 1,
             "range_size": 1,
             "allowlist": [user_id],
-            "channels_off": sorted(settings.channels.off),
+            "channels_off": sorted(engine.channels_off or ()),
             "now": at,
-            "day_start": day_window(at, settings.timezone)[0],
+            "day_start": day_window(at, ZoneInfo(engine.timezone))[0],
         },
     )
     deliveries = {row["channel"]: row for row in db.fetch_all(conn, DELIVERIES, asked)}
     ids = [row["digest_id"] for row in deliveries.values() if row["digest_id"]]
     digests = {row["id"]: row for row in db.fetch_all(conn, DIGESTS, {"ids": ids})}
-    listed = settings.allowlist is None or user_id in settings.allowlist
+    listed = engine.allowlist is None or user_id in engine.allowlist
     expired = done is None and event["created_at"] <= now - timedelta(hours=SINCE_HOURS)
     state = "done" if done else "expired" if expired else "pending"
     return {
@@ -93,7 +99,7 @@ def explain(
         "user_id": user_id,
         "event": json_row(event),
         "fanout": state,
-        "allowlist_active": settings.allowlist is not None,
+        "allowlist_active": engine.allowlist is not None,
         "user_in_allowlist": listed,
         "channels": [
             _channel(row, state, listed, deliveries.get(row["channel"]), digests, event)

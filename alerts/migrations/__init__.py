@@ -23,6 +23,7 @@ __all__ = [
     "MigrationError",
     "MigrationStatus",
     "Timeouts",
+    "load_migrations",
     "migrate",
     "status",
     "status_of",

@@ -44,6 +44,10 @@ RETURNING pg_current_xact_id()::text
 """
 
 
+# In the name of a file that older versions of the engine cannot live with.
+INCOMPATIBLE = "_incompatible"
+
+
 class MigrationState(StrEnum):
     """How one migration stands: of the file, the row or both."""
 
@@ -75,6 +79,23 @@ class MigrationStatus:
     changed: tuple[str, ...]
     missing: tuple[str, ...]
     skipped: tuple[str, ...]
+
+    @property
+    def newer(self) -> tuple[str, ...]:
+        """Applied by a later version: beyond the last file there is."""
+        newest = max((row.version for row in self.rows if row.name not in self.missing), default=0)
+        return tuple(r.name for r in self.rows if r.name in self.missing and r.version > newest)
+
+    @property
+    def incompatible(self) -> tuple[str, ...]:
+        """Of the newer ones those that an older version cannot live with, as their names say."""
+        return tuple(name for name in self.newer if INCOMPATIBLE in name)
+
+    @property
+    def usable(self) -> bool:
+        """Whether this version can work on the database: what it needs is there."""
+        gone = set(self.missing) - set(self.newer)
+        return not (self.pending or self.changed or self.skipped or gone or self.incompatible)
 
     @property
     def consistent(self) -> bool:

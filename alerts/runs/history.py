@@ -6,6 +6,7 @@ from typing import Any
 
 from alerts import db
 from alerts.paging import cursor, json_row, parse_cursor
+from alerts.readers import is_storable
 from alerts.runs.record import STALE_SECONDS
 
 TRIGGERS = ("github_actions_schedule", "github_actions_manual", "local")
@@ -13,8 +14,8 @@ RUN_STATUSES = ("running", "success", "failed", "skipped")
 
 _COLUMNS = """
     run_id, triggered_by, phase, status, started_at, finished_at, duration_ms, counts,
-    error_summary, git_sha, created_at, dry_run, ci_run_url, scheduled_for,
-    late_seconds,
+    error_summary, git_sha, created_at, dry_run, rerun, ci_run_url, scheduled_for,
+    late_seconds, clock_skew_seconds,
     status = 'running'
     AND coalesce(heartbeat_at, started_at) < clock_timestamp() - %(stale)s * interval '1 second'
     AS stale
@@ -80,7 +81,7 @@ def list_runs(
 
 def get_run(conn: db.Connection, run_id: str) -> dict[str, Any] | None:
     """A run with its phases in the order they ran; None for an unknown id."""
-    if "\0" in run_id:  # no text of the database can hold one
+    if not is_storable(run_id):
         return None
     run = db.fetch_one(conn, ONE_RUN, {"run_id": run_id, "stale": STALE_SECONDS})
     if run is None:

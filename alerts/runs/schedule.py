@@ -12,49 +12,51 @@ from typing import Any
 from alerts import db
 from alerts.runs.record import STALE_SECONDS
 
-# The slot of a run that is being recorded: that of the scheduled run before it plus whole
-# intervals, the latest that is not after its start. Slots follow slots, not starts, so lateness
-# does not add up. One exception: a start long after the one before, and still in its slot, is
-# the next tick of a schedule whose first run was late; then the grid moves to it. (Starting a
-# workflow again keeps its URL and is no tick.)
+# The slot of a run that is being recorded and that starts, by the database's clock, when ``told``
+# says: the slot of the scheduled run before it plus whole intervals, the latest that is not after
+# its start. Slots follow slots, not starts, so lateness does not add up. One exception: a start
+# long after the one before, and still in its slot, is the next tick of a schedule whose first run
+# was late; then the grid moves to it. (Starting a workflow again keeps its URL and is no tick; a
+# run that GitHub calls another attempt has no slot at all.)
 SLOT_OF_RUN = """
     SELECT
         CASE
             WHEN p.intervals IS NULL OR (
                 p.intervals = 0 AND p.since_start > p.step / 2
                 AND (p.ci_run_url IS NULL OR p.ci_run_url IS DISTINCT FROM %(ci_run_url)s)
-            ) THEN %(started_at)s::timestamptz
+            ) THEN p.started_at
             ELSE p.slot + p.intervals * p.step
         END AS scheduled_for
-    FROM (SELECT 1) AS always
-    LEFT JOIN (
+    FROM (
         SELECT
+            t.started_at,
             r.slot,
             r.ci_run_url,
             i.step,
-            %(started_at)s::timestamptz - r.started_at AS since_start,
+            t.started_at - r.started_at AS since_start,
             floor(
-                extract(epoch FROM %(started_at)s::timestamptz - r.slot)
-                / extract(epoch FROM i.step)
+                extract(epoch FROM t.started_at - r.slot) / extract(epoch FROM i.step)
             )::double precision AS intervals
-        FROM (
-            SELECT started_at, ci_run_url, coalesce(scheduled_for, started_at) AS slot
-            FROM alerts_engine_runs
-            WHERE triggered_by = 'github_actions_schedule'
-              AND started_at < %(started_at)s::timestamptz
-            ORDER BY started_at DESC, id DESC
-            LIMIT 1
-        ) AS r
+        FROM told AS t
         CROSS JOIN (
             SELECT greatest(%(interval_minutes)s, 1) * interval '1 minute' AS step
         ) AS i
-    ) AS p ON TRUE
-    WHERE %(triggered_by)s = 'github_actions_schedule'
+        LEFT JOIN LATERAL (
+            SELECT started_at, ci_run_url, coalesce(scheduled_for, started_at) AS slot
+            FROM alerts_engine_runs
+            WHERE triggered_by = 'github_actions_schedule'
+              AND NOT rerun
+              AND started_at < t.started_at
+            ORDER BY started_at DESC, id DESC
+            LIMIT 1
+        ) AS r ON TRUE
+    ) AS p
+    WHERE %(triggered_by)s = 'github_actions_schedule' AND NOT %(rerun)s
 """
 
 # Slots of the last day that are over, on the grid of the newest scheduled run, without those in
 # which a scheduled run started. Wall time. Rounded, since runs of before have no slot and the grid
-# may have moved.
+# may have moved. What somebody started again counts only where it was lost.
 SCHEDULE = """
 WITH clock AS MATERIALIZED (
     SELECT
@@ -65,14 +67,14 @@ WITH clock AS MATERIALIZED (
 newest AS (
     SELECT started_at, late_seconds, coalesce(scheduled_for, started_at) AS slot
     FROM alerts_engine_runs
-    WHERE triggered_by = 'github_actions_schedule'
+    WHERE triggered_by = 'github_actions_schedule' AND NOT rerun
     ORDER BY started_at DESC, id DESC
     LIMIT 1
 ),
 first AS (
     SELECT min(started_at) AS started_at
     FROM alerts_engine_runs
-    WHERE triggered_by = 'github_actions_schedule'
+    WHERE triggered_by = 'github_actions_schedule' AND NOT rerun
 ),
 due AS MATERIALIZED (
     SELECT
@@ -90,6 +92,7 @@ day AS (
         round(
             extract(epoch FROM coalesce(r.scheduled_for, r.started_at) - n.slot) / c.step
         ) AS place,
+        r.rerun,
         (r.status = 'failed' AND starts_with(r.error_summary, 'runner lost'))
         OR (
             r.status = 'running'
@@ -106,7 +109,11 @@ SELECT
     n.late_seconds AS last_late_seconds,
     (
         greatest(due.latest - due.oldest + 1, 0)
-        - (SELECT count(DISTINCT place) FROM day WHERE place BETWEEN due.oldest AND due.latest)
+        - (
+            SELECT count(DISTINCT place)
+            FROM day
+            WHERE NOT rerun AND place BETWEEN due.oldest AND due.latest
+        )
     )::bigint AS missed_slots_24h,
     (SELECT count(*) FROM day WHERE lost) AS lost_runs_24h
 FROM newest AS n

@@ -17,6 +17,12 @@ from typing import IO, Any
 from alerts.runs.record import RunRecord
 
 REJECTED_SUFFIX = ".rejected"
+# Before each line that is set aside stands why: such a file can be replayed as it is.
+_COMMENT = "# "
+
+
+class NeverStored(Exception):
+    """The database will not take this record, however often it is tried; ``str`` says why."""
 
 
 def append(path: Path, record: RunRecord) -> None:
@@ -25,61 +31,91 @@ def append(path: Path, record: RunRecord) -> None:
     with _locked(path, create=True) as file:
         if file is None:
             raise FileNotFoundError(path)
+        # A writer that was killed leaves half a line: it must not take this one with it.
+        end = b"" if _ends_a_line(file) else b"\n"
         file.seek(0, os.SEEK_END)
-        file.write(record.as_line() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+        file.write(end + record.as_line().encode() + b"\n")
+        _flush(file)
 
 
 def replay(path: Path, store: Callable[[RunRecord], bool]) -> tuple[int, int]:
-    """Store every record of the file; how many were stored, and how many lines were no records.
+    """Store every record of the file; how many were stored, and how many lines never will be.
 
-    The file is removed when all are stored, else it keeps the rest. Lines that are no records
-    are set aside in a file of their own. Raises OSError.
+    ``store`` gives False for a record that has to wait, and raises :class:`NeverStored`. The file
+    is removed when all are stored, else it keeps the rest. What is no record, or one that the
+    database will never take, is set aside in a file of its own with the reason. Raises OSError.
     """
     with _locked(path, create=False) as file:
         if file is None:
             return 0, 0
+        lines = _lines(file)
         stored = 0
-        rejected: list[str] = []
+        rejected: list[tuple[str, str]] = []
         kept: list[str] = []
-        for line in file.read().splitlines():
-            record = _parse(line)
-            if record is None:
-                rejected.append(line)
-            elif not kept and store(record):
-                stored += 1
-            else:
-                kept.append(line)
+        for line in lines:
+            try:
+                if kept or not store(_parse(line)):
+                    kept.append(line)
+                else:
+                    stored += 1
+            except NeverStored as error:
+                rejected.append((line, str(error)))
         if rejected:
             _set_aside(path, rejected)
-        if kept:
-            file.seek(0)
-            file.truncate()
-            file.write("".join(line + "\n" for line in kept))
-        else:
+        if not kept:
             path.unlink()
+        elif kept != lines:
+            _replace(path, kept)
     return stored, len(rejected)
 
 
-def _set_aside(path: Path, lines: list[str]) -> None:
-    with path.with_name(path.name + REJECTED_SUFFIX).open("a", encoding="utf-8") as file:
-        file.writelines(line + "\n" for line in lines)
+def _lines(file: IO[bytes]) -> list[str]:
+    """Lines end with a line feed and nothing else: texts may hold what Unicode calls a line's."""
+    text = file.read().decode("utf-8", "replace")
+    return [line for line in text.split("\n") if line.strip() and not line.startswith(_COMMENT)]
 
 
-def _parse(line: str) -> RunRecord | None:
+def _ends_a_line(file: IO[bytes]) -> bool:
+    if file.seek(0, os.SEEK_END) == 0:
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+def _set_aside(path: Path, lines: list[tuple[str, str]]) -> None:
+    with path.with_name(path.name + REJECTED_SUFFIX).open("ab") as file:
+        for line, reason in lines:
+            file.write(f"{_COMMENT}{reason}\n{line}\n".encode())
+        _flush(file)
+
+
+def _replace(path: Path, lines: list[str]) -> None:
+    """Whole or not at all: whoever dies in between leaves the old file."""
+    rest = path.with_name(path.name + ".new")
+    with rest.open("wb") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+        _flush(file)
+    rest.replace(path)
+
+
+def _flush(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _parse(line: str) -> RunRecord:
     try:
         fields: Any = json.loads(line)
         return RunRecord.from_json(fields)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise NeverStored(f"no run record ({type(error).__name__})") from None
 
 
 @contextmanager
-def _locked(path: Path, *, create: bool) -> Iterator[IO[str] | None]:
+def _locked(path: Path, *, create: bool) -> Iterator[IO[bytes] | None]:
     """The file, open and locked; None where there is none.
 
-    Whoever waited for the lock may hold a file that was removed meanwhile: then again.
+    Whoever waited for the lock may hold a file that was replaced meanwhile: then again.
     """
     while True:
         flags = os.O_RDWR | (os.O_CREAT if create else 0)
@@ -88,7 +124,7 @@ def _locked(path: Path, *, create: bool) -> Iterator[IO[str] | None]:
         except FileNotFoundError:
             yield None
             return
-        with os.fdopen(descriptor, "r+", encoding="utf-8", errors="replace") as file:
+        with os.fdopen(descriptor, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
                 current = os.stat(path).st_ino == os.fstat(descriptor).st_ino  # noqa: PTH116

@@ -6,6 +6,7 @@ the variable's name, what it got and what it takes; secrets are never echoed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -51,6 +52,7 @@ class GitHub:
     server_url: str | None = None
     repository: str | None = None
     run_id: str | None = None
+    run_attempt: int = 1
     step_summary: Path | None = None
 
     @property
@@ -60,6 +62,11 @@ class GitHub:
             return "local"
         scheduled = self.event_name == "schedule"
         return "github_actions_schedule" if scheduled else "github_actions_manual"
+
+    @property
+    def is_rerun(self) -> bool:
+        """Whether somebody started the job again."""
+        return self.actions and self.run_attempt > 1
 
     @property
     def run_url(self) -> str | None:
@@ -75,6 +82,8 @@ class Settings:
 
     database_url: Secret | None
     internal_tokens: tuple[Secret, ...]
+    read_tokens: tuple[Secret, ...]
+    public_host: bool  # the web app is reached from the internet
     enabled: bool
     enabled_unclear: bool  # ALERTS_V2_ENABLED holds a word that is neither yes nor no
     send_batch_size: int
@@ -102,13 +111,18 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Read and check every variable; raises :class:`ConfigError` naming all that fail."""
+        """Read and check every variable; raises :class:`ConfigError` naming all that fail.
+
+        Those of channels alone raise nothing: see :class:`ChannelSettings`.
+        """
         env = EnvReader(environ, SECRET_NAMES)
         of_channels = env.apart()  # what is wrong there stops its channel alone
         enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
             database_url=_database_url(env),
-            internal_tokens=_tokens(env),
+            internal_tokens=_tokens(env, "INTERNAL_RUNNER_TOKEN"),
+            read_tokens=_tokens(env, "INTERNAL_READ_TOKEN"),
+            public_host=env.text("PORT") is not None,
             enabled=enabled is True,
             enabled_unclear=enabled is None,
             send_batch_size=env.integer("ALERTS_SEND_BATCH_SIZE", 200, 1, 10_000),
@@ -157,7 +171,7 @@ class Settings:
             github=_github(env),
         )
         if env.problems:
-            raise ConfigError(env.problems)
+            raise ConfigError([*env.problems, *settings.channels.problems])
         return settings
 
 
@@ -200,7 +214,8 @@ def _database_url(env: EnvReader) -> Secret | None:
 def require_database_url(settings: Settings) -> str:
     """The database's URL; raises :class:`ConfigError` naming DATABASE_URL when it is unset."""
     if settings.database_url is None:
-        raise ConfigError([Problem("DATABASE_URL", DATABASE_URL_MISSING)])
+        missing = Problem("DATABASE_URL", DATABASE_URL_MISSING)
+        raise ConfigError([missing, *settings.channels.problems])
     return settings.database_url.reveal()
 
 
@@ -216,24 +231,33 @@ def _channels_off(env: EnvReader) -> frozenset[str]:
     return frozenset(off or ())
 
 
-def _tokens(env: EnvReader) -> tuple[Secret, ...]:
-    parts = [part.strip() for part in (env.text("INTERNAL_RUNNER_TOKEN") or "").split(",")]
+def _tokens(env: EnvReader, name: str) -> tuple[Secret, ...]:
+    """Compared as bytes, so they may hold any."""
+    parts = [part.strip() for part in (env.raw(name) or "").split(",")]
     if len(parts) > 2 or (len(parts) == 2 and not all(parts)):
         env.add_problem(
-            "INTERNAL_RUNNER_TOKEN",
+            name,
             "takes one token, or while rotating two with a comma between: new,old",
         )
     return tuple(Secret(part) for part in parts if part)
 
 
 def _github(env: EnvReader) -> GitHub:
-    summary = env.text("GITHUB_STEP_SUMMARY")
+    summary = env.raw("GITHUB_STEP_SUMMARY")
+    attempt = _plain(env, "GITHUB_RUN_ATTEMPT") or ""
     return GitHub(
-        actions=env.text("GITHUB_ACTIONS") == "true",
-        event_name=env.text("GITHUB_EVENT_NAME"),
-        sha=env.text("GITHUB_SHA"),
-        server_url=env.text("GITHUB_SERVER_URL"),
-        repository=env.text("GITHUB_REPOSITORY"),
-        run_id=env.text("GITHUB_RUN_ID"),
+        actions=_plain(env, "GITHUB_ACTIONS") == "true",
+        event_name=_plain(env, "GITHUB_EVENT_NAME"),
+        sha=_plain(env, "GITHUB_SHA"),
+        server_url=_plain(env, "GITHUB_SERVER_URL"),
+        repository=_plain(env, "GITHUB_REPOSITORY"),
+        run_id=_plain(env, "GITHUB_RUN_ID"),
+        run_attempt=int(attempt) if re.fullmatch("[0-9]{1,9}", attempt) else 1,
         step_summary=Path(summary) if summary else None,
     )
+
+
+def _plain(env: EnvReader, name: str) -> str | None:
+    """What GitHub says of the job always parses: no run fails for it."""
+    value = env.raw(name)
+    return value and value.encode(errors="replace").decode()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from alerts.readers import Reader, choice, integer
+from alerts.readers import Reader, choice, integer, is_utf8
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -93,9 +93,17 @@ class EnvReader:
         """A reader of the same variables that collects problems of its own."""
         return EnvReader(self._environ, self._secret_names)
 
-    def text(self, name: str) -> str | None:
-        """The stripped value; None when unset or empty."""
+    def raw(self, name: str) -> str | None:
+        """The stripped value; None when unset or empty. Bytes that are not UTF-8 are surrogates."""
         return self._environ.get(name, "").strip() or None
+
+    def text(self, name: str) -> str | None:
+        """The stripped value; None when unset, empty, or not UTF-8 (which is noted)."""
+        value = self.raw(name)
+        if value is not None and not is_utf8(value):
+            self.add_problem(name, "holds bytes that are not UTF-8; it takes UTF-8")
+            return None
+        return value
 
     def secret(self, name: str) -> Secret | None:
         """The stripped value, hidden; None when unset or empty."""
@@ -104,7 +112,9 @@ class EnvReader:
 
     def add_problem(self, name: str, message: str) -> None:
         """Note that ``name`` cannot be used; ``message`` goes behind the name."""
-        self.problems.append(Problem(name, f"{name} {message}"))
+        problem = Problem(name, f"{name} {message}")
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def parsed(
         self, name: str, default: D, parse: Callable[[str], T], takes: str, *, hide: bool = False

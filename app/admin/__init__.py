@@ -10,7 +10,7 @@ from flask import Blueprint, g
 from alerts import questions
 from alerts.questions import Caller, NotFound, Question, Subject
 from alerts.readers import BadValue
-from app.admin.token import check_token
+from app.admin.token import check_token, refuse_body
 from app.current import business_now, database, settings
 from app.errors import ApiError
 from app.params import bad_parameter, read_query
@@ -35,6 +35,7 @@ def admin_blueprint() -> Blueprint:
     """The routes under ``/internal/alerts/engine``; the token is checked before anything else."""
     admin = Blueprint("admin", __name__, url_prefix="/internal/alerts/engine")
     admin.before_request(check_token)
+    admin.before_request(refuse_body)
     for method, path, question in ROUTES:
         name = path.strip("/").replace("/", "_")
         admin.add_url_rule(path, name, _view(question), methods=[method])

@@ -27,7 +27,7 @@ from tests.support.world import NOW, add_alert, add_delivery, add_user, query
 
 # An environment with which nothing is to be said.
 COMPLETE = {
-    "INTERNAL_RUNNER_TOKEN": "hush-token",
+    "INTERNAL_RUNNER_TOKEN": "hush-token-that-is-long-enough",
     "ALERTS_APP_BASE_URL": "https://example.com",
     "EMAIL_FROM": "alerts@example.com",
     "SMTP_URL": "smtp://user:hush-smtp@mail.example.com",
@@ -46,9 +46,8 @@ IDS = {
     },
     "warnings": {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
-        "app_base_url_missing", "token_missing", "no_channel", "outbox_in_use",
-        "row_security_filters",
-        "channel_off", "variable_unused",
+        "app_base_url_missing", "token_missing", "token_short", "no_channel", "outbox_in_use",
+        "row_security_filters", "channel_off", "variable_unused", "database_newer",
     },
 }  # fmt: skip
 
@@ -105,6 +104,10 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
         ({"ALERTS_SEND_ALLOWLIST_USER_IDS": "1,2"}, "allowlist_active"),
         ({"ALERTS_APP_BASE_URL": ""}, "app_base_url_missing"),
         ({"INTERNAL_RUNNER_TOKEN": ""}, "token_missing"),
+        ({"INTERNAL_RUNNER_TOKEN": "hush-of-23-characters.."}, "token_short"),
+        ({"INTERNAL_RUNNER_TOKEN": "hush-new-that-is-long-enough,hush-old"}, "token_short"),
+        ({"INTERNAL_READ_TOKEN": "hush-read"}, "token_short"),
+        ({"BREVO_API_BASE": "ftp://nobody"}, "variable_unused"),
         ({"ALERTS_V2_ENABLED": "off"}, "engine_disabled"),
         ({"EMAIL_PROVIDER": "outbox", "ALERTS_OUTBOX_DIR": "/nowhere"}, "outbox_in_use"),
         ({"ALERTS_CHANNELS_OFF": "sms"}, "channel_off"),
@@ -152,6 +155,27 @@ def test_a_channel_begun_and_not_finished_or_wrong_is_an_error_that_names_what_i
     assert answer["channels_configured"][channel] is False
 
 
+@pytest.mark.parametrize(
+    ("changes", "channel"),
+    [
+        ({"SMTP_URL": "mail.example.com"}, "email"),
+        ({"EMAIL_FROM": "nobody"}, "email"),
+        ({"EMAIL_PROVIDER": "pigeon"}, "email"),
+        ({"BREVO_API_KEY": "hush"}, "email"),
+        ({"ALERTS_RATE_LIMIT_EMAIL_PER_MINUTE": "slow"}, "email"),
+        ({"TELEGRAM_API_BASE": "ftp://nobody"}, "telegram"),
+        ({"TWILIO_AUTH_TOKEN": "hush\udcff"}, "sms"),
+    ],
+)
+def test_what_concerns_one_channel_leaves_the_others(
+    database_url: str, changes: dict[str, str], channel: str
+) -> None:
+    answer = report(database_url, **changes)
+    assert ids(answer) == (["channel_misconfigured"], [])
+    configured = answer["channels_configured"]
+    assert {name for name, usable in configured.items() if not usable} == {channel}
+
+
 def test_every_variable_that_does_not_parse_is_told_at_once(database_url: str) -> None:
     answer = report(database_url, ALERTS_SEND_WORKERS="x", ALERTS_SEND_ALLOWLIST_USER_IDS="12,abc")
     assert ids(answer) == (["config_invalid"] * 2, [])
@@ -196,15 +220,33 @@ def test_a_database_without_migrations(empty_database_url: str) -> None:
 
 def test_a_migration_that_was_changed_or_is_missing(database_url: str, conn: Connection) -> None:
     db.execute(conn, "UPDATE schema_migrations SET checksum = 'x' WHERE version = 3")
+    add_migration(conn, 9000, "9000_incompatible_gone")
+    answer = report(database_url)
+    assert ids(answer) == (["migrations_differ"], [])
+    for name in ("0003_plans", "9000_incompatible_gone"):
+        assert name in answer["errors"][0]["message"]
+
+
+@pytest.mark.parametrize("names", [["9000_more"], ["9000_more", "9001_even_more"]])
+def test_a_database_of_a_newer_version_is_a_warning(
+    database_url: str, conn: Connection, names: list[str]
+) -> None:
+    for number, name in enumerate(names):
+        add_migration(conn, 9000 + number, name)
+    answer = report(database_url)
+    assert ids(answer) == ([], ["database_newer"])
+    assert answer["migrations_ok"]
+    assert ", ".join(names) in answer["warnings"][0]["message"]
+
+
+def add_migration(conn: Connection, version: int, name: str) -> None:
+    """As if a later version had applied it."""
     db.execute(
         conn,
         "INSERT INTO schema_migrations (version, name, checksum, applied_at)"
-        " VALUES (9000, '9000_gone', 'x', now())",
+        " VALUES (%s, %s, 'x', now())",
+        (version, name),
     )
-    answer = report(database_url)
-    assert ids(answer) == (["migrations_differ"], [])
-    for name in ("0003_plans", "9000_gone"):
-        assert name in answer["errors"][0]["message"]
 
 
 def test_migration_files_with_a_gap(

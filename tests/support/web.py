@@ -15,7 +15,7 @@ from alerts import db
 from app import create_app
 from tests.support.world import NOW, settings_for
 
-TOKEN = "a-token-for-tests"
+TOKEN = "a-token-for-tests-that-is-long-enough"
 ADMIN = {"x-internal-token": TOKEN}
 PREFIX = "/internal/alerts/engine"
 # Nobody listens on the port of the discard service of a test machine.

@@ -266,6 +266,14 @@ def test_skipped_run_is_a_warning() -> None:
     ]
 
 
+def test_phase_that_was_locked_out_of_a_run_that_did_the_others_is_a_warning() -> None:
+    items = (item(), replace(item("skipped", "lock_not_acquired"), phase="c"))
+    record = replace(RECORD, status="success", error_summary=None, items=items)
+    assert github.workflow_commands(record, recorded=True) == [
+        f"::warning {TITLE}phase c (send) skipped: lock_not_acquired"
+    ]
+
+
 def test_phase_without_work_says_so_and_counts_of_both_kinds_are_added() -> None:
     idle, busy = item(), item(deliveries={"sent": 3, "failed": 0}, digests={"sent": 2})
     for done, told in ((idle, "nothing to do"), (busy, "5 sent")):

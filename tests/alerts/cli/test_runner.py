@@ -29,7 +29,7 @@ from tests.support.world import (
 AT_NOW = ("--now", NOW.isoformat())
 PHASE_KEYS = {"event", "phase", "status", "duration_ms", "counts"}
 RUN_KEYS = {"event", "run_id", "status", "duration_ms", "dry_run", "phases", "recorded"}
-TOKEN = "a-token-for-the-tests"
+TOKEN = "a-token-for-the-tests-that-is-long"
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from alerts.engine_observability import store
 from alerts.health.report import get_health
 from alerts.runs.record import RunRecord
+from alerts.runs.store import store
 from tests.support.run_world import Runner, last_run
 from tests.support.web import Admin, add_run, app_for
 from tests.support.world import NOW, query, run, settings_for
@@ -276,3 +276,53 @@ def test_tables_with_plain_timestamps_give_the_same_slots(conn: Connection, star
     add_scheduled(conn, 25)
     add_scheduled(conn, 5)
     assert schedule(conn)["missed_slots_24h"] in (142, 143)
+
+
+# Started again
+
+
+@pytest.mark.parametrize("minutes", [3, 9, 12, 25])
+def test_a_job_that_was_started_again_fills_no_slot(start: Start, minutes: float) -> None:
+    start(0)
+    assert start(minutes, rerun=True) == (None, None)
+    assert start(31) == (30, 60)  # and moves none
+
+
+def test_a_job_that_was_started_again_is_not_the_last_scheduled_start(conn: Connection) -> None:
+    now = datetime.now(UTC)
+    first = now - 45 * MINUTE
+    add_run(conn, triggered_by=SCHEDULE, started_at=first)
+    before = schedule(conn)
+    assert before["missed_slots_24h"] == 3
+    for minutes in (25, 5):
+        add_run(conn, triggered_by=SCHEDULE, started_at=now - minutes * MINUTE, rerun=True)
+    assert schedule(conn) == before
+
+
+def test_a_job_that_was_started_again_and_died_is_lost(conn: Connection) -> None:
+    now = datetime.now(UTC)
+    add_run(conn, triggered_by=SCHEDULE, started_at=now - 5 * MINUTE)
+    dead = now - 3 * MINUTE
+    add_run(conn, triggered_by=SCHEDULE, status="running", started_at=dead, rerun=True)
+    assert schedule(conn)["lost_runs_24h"] == 1
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({**ON_SCHEDULE, "GITHUB_RUN_ATTEMPT": "2"}, (SCHEDULE, True)),
+        ({**ON_SCHEDULE, "GITHUB_RUN_ATTEMPT": "11"}, (SCHEDULE, True)),
+        ({**ON_SCHEDULE, "GITHUB_RUN_ATTEMPT": "1"}, (SCHEDULE, False)),
+        ({**ON_SCHEDULE, "GITHUB_RUN_ATTEMPT": ""}, (SCHEDULE, False)),
+        ({**ON_SCHEDULE, "GITHUB_RUN_ATTEMPT": "٢"}, (SCHEDULE, False)),
+        ({**ON_SCHEDULE, "GITHUB_RUN_ATTEMPT": "9" * 40}, (SCHEDULE, False)),
+        ({"GITHUB_RUN_ATTEMPT": "2"}, ("local", False)),
+    ],
+)
+def test_the_attempt_is_told_by_github(
+    conn: Connection, database_url: str, environ: dict[str, str], expected: tuple[str, bool]
+) -> None:
+    run(database_url, "a", environ=environ)
+    row = last_run(conn)
+    assert (row["triggered_by"], row["rerun"]) == expected
+    assert (row["scheduled_for"] is None) == (expected != (SCHEDULE, False))

@@ -71,7 +71,9 @@ def test_line_that_is_no_record_is_set_aside_and_keeps_nothing_back(
     spool.append(path, RECORD)
     assert spool.replay(path, keep(found)) == (1, 1)
     assert found == [RECORD]
-    assert (tmp_path / "spool.jsonl.rejected").read_text() == line + "\n"
+    reason, *lines = (tmp_path / "spool.jsonl.rejected").read_text().split("\n")
+    assert reason.startswith("# no run record")
+    assert "\n".join(lines) == line + "\n"
     assert not path.exists()
 
 

@@ -208,6 +208,7 @@ def test_a_malformed_pair_of_tokens_is_refused_without_showing_it(text: str) -> 
 SECRETS = {
     "DATABASE_URL": "postgresql://u:hush-database@h/x",
     "INTERNAL_RUNNER_TOKEN": "hush-new,hush-old",
+    "INTERNAL_READ_TOKEN": "hush-read",
     **secret_environ(),
 }
 
@@ -280,6 +281,7 @@ def test_the_page_of_the_workflow_run() -> None:
 
 def test_the_contract_names_no_variable_that_is_not_read() -> None:
     """A misspelt name in the code would read as unset for ever."""
-    expected = {*BY_NAME, *SECRETS, *UNCHECKED, "ALERTS_V2_ENABLED", "CI"}
-    github = ("ACTIONS", "EVENT_NAME", "SERVER_URL", "REPOSITORY", "RUN_ID", "STEP_SUMMARY")
+    expected = {*BY_NAME, *SECRETS, *UNCHECKED, "ALERTS_V2_ENABLED", "CI", "PORT"}
+    github = ("ACTIONS", "EVENT_NAME", "SERVER_URL", "REPOSITORY", "RUN_ID", "RUN_ATTEMPT",
+              "STEP_SUMMARY")  # fmt: skip
     assert variables_read() == expected | {f"GITHUB_{name}" for name in github}

@@ -162,7 +162,7 @@ def test_parameters_in_the_body_do_not_count(
     data: dict[str, Any] = {"kind": "deliveries"}
     for form in ({"data": data}, {"json": data}):
         response = client.post(f"{PREFIX}{PATH}", headers=ADMIN, **form)
-        assert error_of(response) == (400, "bad_parameter")
+        assert error_of(response) == (400, "body_not_taken")
     assert statuses(conn) == ["failed"] * 3
 
 

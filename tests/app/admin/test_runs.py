@@ -14,8 +14,8 @@ from tests.support.web import Admin, add_item, add_run
 
 RUN_KEYS = [
     "run_id", "triggered_by", "phase", "status", "started_at", "finished_at", "duration_ms",
-    "counts", "error_summary", "git_sha", "created_at", "dry_run", "ci_run_url",
-    "scheduled_for", "late_seconds", "stale",
+    "counts", "error_summary", "git_sha", "created_at", "dry_run", "rerun", "ci_run_url",
+    "scheduled_for", "late_seconds", "clock_skew_seconds", "stale",
 ]  # fmt: skip
 ITEM_KEYS = [
     "phase", "started_at", "finished_at", "duration_ms", "status", "counts", "error_summary",
@@ -65,9 +65,11 @@ def test_a_run_has_the_fields_of_the_contract(admin: Admin, conn: Connection) ->
         "git_sha": "0123abc",
         "created_at": "2026-01-16T12:30:11.567002+00:00",
         "dry_run": False,
+        "rerun": False,
         "ci_run_url": "https://github.com/o/r/actions/runs/1",
         "scheduled_for": None,
         "late_seconds": None,
+        "clock_skew_seconds": None,
         "stale": False,
     }
     assert admin.ok(f"/runs/{run_id}") == {"run": run, "items": []}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from flask.testing import FlaskClient
 
@@ -120,3 +122,97 @@ def test_reading_the_options_of_an_admin_route_needs_the_token_too() -> None:
     client = client_with(CLOSED_PORT, TOKEN)
     assert error_of(client.options(RUNS)) == (401, "unauthorized")
     assert client.head(RUNS).status_code == 401
+
+
+# What else a token may be
+
+
+READ, WRITE = "a-token-that-may-read-and-no-more", "a-token-that-may-do-everything"
+
+
+@pytest.mark.parametrize(("method", "path"), ADMIN_ROUTES)
+def test_the_read_token_opens_every_get_and_nothing_else(
+    database_url: str, method: str, path: str
+) -> None:
+    app = app_for(database_url, INTERNAL_RUNNER_TOKEN=WRITE, INTERNAL_READ_TOKEN=READ)
+    for headers in ({"x-internal-token": READ}, {"Authorization": f"Bearer {READ}"}):
+        response = app.test_client().open(path, method=method, headers=headers)
+        if method == "GET":
+            assert response.status_code == (404 if path.endswith(MISSING) else 200)
+        else:
+            assert error_of(response) == (403, "read_only_token")
+
+
+def test_the_read_token_alone_reads_too(database_url: str) -> None:
+    client = app_for(database_url, INTERNAL_RUNNER_TOKEN="", INTERNAL_READ_TOKEN=READ).test_client()
+    headers = {"x-internal-token": READ}
+    assert client.get(RUNS, headers=headers).status_code == 200
+    assert client.head(RUNS, headers=headers).status_code == 200
+    assert error_of(client.post(f"{PREFIX}/resume", headers=headers)) == (403, "read_only_token")
+    assert error_of(client.get(RUNS, headers={"x-internal-token": WRITE}))[0] == 401
+
+
+def test_who_may_write_may_so_with_a_token_that_reads_as_well(database_url: str) -> None:
+    client = app_for(
+        database_url, INTERNAL_RUNNER_TOKEN=WRITE, INTERNAL_READ_TOKEN=WRITE
+    ).test_client()
+    assert client.post(f"{PREFIX}/resume", headers={"x-internal-token": WRITE}).status_code == 200
+
+
+@pytest.mark.parametrize("length", [1, 6, 11])
+def test_a_very_short_token_opens_nothing_on_a_public_host(length: int) -> None:
+    token = "x" * length
+    for variables in (
+        {"INTERNAL_RUNNER_TOKEN": token},
+        {"INTERNAL_RUNNER_TOKEN": f"{token},{token}"},
+        {"INTERNAL_RUNNER_TOKEN": "", "INTERNAL_READ_TOKEN": token},
+        {"INTERNAL_RUNNER_TOKEN": token, "INTERNAL_READ_TOKEN": token},
+    ):
+        client = app_for(CLOSED_PORT, PORT="5000", **variables).test_client()
+        for method, path in ADMIN_ROUTES:
+            # A wrong one gets the same answer: no guess can be told to be right.
+            for sent in (token, "wrong", ""):
+                response = client.open(path, method=method, headers={"x-internal-token": sent})
+                assert error_of(response) == (503, "token_too_short")
+        assert "token_urlsafe(32)" in response.get_json()["error"]["message"]
+
+
+@pytest.mark.parametrize(("token", "port"), [("x", ""), ("x" * 11, ""), ("x" * 12, "5000")])
+def test_a_short_token_still_works(database_url: str, token: str, port: str) -> None:
+    client = app_for(database_url, INTERNAL_RUNNER_TOKEN=token, PORT=port).test_client()
+    headers = {"x-internal-token": token}
+    assert client.get(RUNS, headers=headers).status_code == 200
+    health = client.get(f"{PREFIX}/health", headers=headers).get_json()
+    (told,) = [each for each in health["reasons"] if each["code"] == "token_too_short"]
+    assert "INTERNAL_RUNNER_TOKEN is shorter than 24 characters" in told["message"]
+    assert 'python -c "import secrets; print(secrets.token_urlsafe(32))"' in told["message"]
+    assert health["status"] == "degraded"
+
+
+def test_a_long_token_beside_a_very_short_one_is_the_only_one_that_opens(
+    database_url: str,
+) -> None:
+    client = app_for(
+        database_url, INTERNAL_RUNNER_TOKEN=f"{WRITE},short", PORT="5000"
+    ).test_client()
+    assert client.get(RUNS, headers={"x-internal-token": WRITE}).status_code == 200
+    assert error_of(client.get(RUNS, headers={"x-internal-token": "short"}))[0] == 401
+
+
+@pytest.mark.parametrize("length", [24, 43])
+def test_of_a_token_that_is_long_enough_nothing_is_told(database_url: str, length: int) -> None:
+    token = "x" * length
+    client = app_for(database_url, INTERNAL_RUNNER_TOKEN=token, PORT="5000").test_client()
+    health = client.get(f"{PREFIX}/health", headers={"x-internal-token": token}).get_json()
+    assert "token_too_short" not in [each["code"] for each in health["reasons"]]
+
+
+@pytest.mark.parametrize("name", ["INTERNAL_RUNNER_TOKEN", "INTERNAL_READ_TOKEN"])
+@pytest.mark.parametrize("raw", [b"schl\xfcssel-in-latin-1-bytes", b"\xff\xfe\x80" * 8])
+def test_a_token_may_hold_bytes_that_no_text_has(database_url: str, name: str, raw: bytes) -> None:
+    token = os.fsdecode(raw)  # as the environment gives it
+    variables = {"INTERNAL_RUNNER_TOKEN": WRITE, name: token}
+    client = app_for(database_url, **variables).test_client()
+    headers = {"x-internal-token": raw.decode("latin-1")}
+    assert client.get(RUNS, headers=headers).status_code == 200
+    assert client.get(RUNS, headers={"x-internal-token": "wrong"}).status_code == 401
