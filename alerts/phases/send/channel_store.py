@@ -22,6 +22,15 @@ LEFT JOIN alerts_channel_state AS s ON TRUE
 WHERE k.purpose = 'settings'
 """
 
+# The migration makes them; a restore of rows alone may have left them out. Others only mean that
+# all settings count as changed, and all addresses.
+_MAKE_KEYS = """
+INSERT INTO alerts_keys (purpose, key)
+SELECT purpose, sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'))
+FROM unnest(ARRAY['settings', 'addresses']) AS p (purpose)
+ON CONFLICT DO NOTHING
+"""
+
 # Closes, or closes for longer. Counted once where several senders meet the same trouble: each
 # says how many closings it knew of. A longer wish of the provider is kept.
 _CLOSE = """
@@ -120,6 +129,9 @@ class Read(dict[str, ChannelState]):
 def read(conn: db.Connection) -> Read:
     """The states of all channels."""
     rows = db.fetch_all(conn, _READ)
+    if not rows:
+        db.execute(conn, _MAKE_KEYS)
+        rows = db.fetch_all(conn, _READ)
     states = [_state(row) for row in rows if row["channel"] is not None]
     return Read(states, rows[0]["read_at"], bytes(rows[0]["key"]))
 

@@ -199,12 +199,16 @@ class Gates:
         return digests_first(self.states[channel].failures)
 
     def may_wait_for(self, longest: float) -> tuple[str, float] | None:
-        """The channel that opens soonest, once a run, and when (monotonic seconds)."""
+        """The channel that opens soonest, once a run, and when (monotonic seconds).
+
+        Only one that this run has closed: whether anything waits for another is not known.
+        """
         now = time.monotonic()
         soon = [
             (opens_at, name)
             for name, opens_at in self._opens_at.items()
             if opens_at - now <= min(longest, SAT_OUT_SECONDS)
+            and name in self._closed_here
             and name not in self.held
             and name not in self._waited
             and name not in self._context.paused

@@ -311,8 +311,9 @@ class _Sender:
     def _count_claimed(self, found: Found) -> None:
         for queue, claimed in found.by_queue:
             self.ledger.add_claimed(queue, claimed)
-        for claim in found.to_send:
-            self.shares.use(claim.source, claim.channel, 1)
+        taken = Counter([(claim.source, claim.channel) for claim in found.to_send])
+        for (source, channel), rows in taken.items():
+            self.shares.use(source, channel, rows)
 
     def _start(self, found: Found) -> None:
         """Give the rows to the workers; those without a destination end here."""
@@ -331,8 +332,8 @@ class _Sender:
         for name, rows in Counter([claim.channel for claim in ready]).items():
             self.paces[name].claimed(rows)
         self.given += len(ready)
-        for claim in ready:
-            if claim.channel in self.gates.unused_probes():
+        for name in self.gates.unused_probes():
+            for claim in [claim for claim in ready if claim.channel == name][:1]:
                 self.gates.probe_with(claim)
         self.dispatcher.add(ready)
         self._release_standing()

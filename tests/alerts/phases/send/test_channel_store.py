@@ -248,6 +248,16 @@ def test_each_database_has_keys_of_its_own(conn: Connection) -> None:
     assert all(len(key) == 32 for key in keys)
 
 
+def test_keys_that_a_restore_left_out_are_made_again(conn: Connection) -> None:
+    store.close(conn, OPEN, C.NETWORK, 30.0, "h")
+    db.execute(conn, "DELETE FROM alerts_keys")
+    found = store.read(conn)
+    assert len(found.key) == 32
+    assert found["email"].closed
+    assert store.read(conn).key == found.key
+    assert value(conn, "SELECT count(*) FROM alerts_keys") == 2
+
+
 def test_an_address_is_hashed_for_its_user_and_channel(conn: Connection) -> None:
     def hashed(*values: object) -> bytes:
         return bytes(value(conn, "SELECT alerts_address_hash(%s::bigint, %s, %s)", *values))

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import socket
+import uuid
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
+import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.channels.base import Message
 from alerts.failures import DeliveryError, FailureCode
+from alerts.phases.send import gates, sender
 from alerts.repair import pauses
 from tests.support.mailserver import MailServer
+from tests.support.phases import phase_context
 from tests.support.provider_runs import environ, mail_environ, send
 from tests.support.providers import HttpProvider, Request, own_error, refusal
 from tests.support.queue_world import (
@@ -345,6 +351,47 @@ def test_ten_refused_users_hold_for_the_run_and_the_next_tries_ten_others(
     counts = mail(database_url, lambda message: None)
     assert counts["channels_held"] == {}
     assert statuses(conn) == {"failed": 20, "sent": 5}
+
+
+def test_a_run_waits_for_no_channel_that_an_earlier_one_has_closed(
+    conn: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_instants(conn, 3)
+    mail(database_url, always(C.NETWORK), workers=1)
+    monkeypatch.setattr(gates, "SAT_OUT_SECONDS", 30.0)
+    report = run(database_url, "c", channels=all_channels())
+    assert report.record.counts["c"]["channels_closed"] == {"email": "network"}
+    assert (report.record.duration_ms or 0) < 20_000
+    assert statuses(conn) == {"queued": 3}
+
+
+@pytest.mark.parametrize("senders", [2, 4])
+def test_of_several_senders_one_calls_a_closed_channel(
+    conn: Connection, database_url: str, senders: int
+) -> None:
+    queue_instants(conn, 40)
+    mail(database_url, always(C.NETWORK), workers=1)
+    calls: list[int] = []
+
+    def refuse(message: Message) -> None:
+        calls.append(row_of(message))
+        raise DeliveryError(C.NETWORK, "as the test wants")
+
+    channels = all_channels(email=RememberingChannel(refuse))
+
+    def one(_: int) -> None:
+        with closing(psycopg2.connect(database_url)) as own:
+            own.autocommit = True
+            sender.run(
+                phase_context(own, database_url, run_id=str(uuid.uuid4()), channels=channels)
+            )
+
+    for runs in range(1, 4):
+        let_time_pass(conn)
+        with ThreadPoolExecutor(senders) as pool:
+            list(pool.map(one, range(senders)))
+        assert len(calls) == runs
+    assert (statuses(conn), attempts(conn)) == ({"queued": 40}, 0)
 
 
 # -- dry runs ----------------------------------------------------------------------------------
