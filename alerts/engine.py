@@ -189,6 +189,8 @@ class _Run:
         for problem in self.settings.channels.problems:
             fields = {"channel": problem.channel, "code": FailureCode.MISCONFIGURED.value}
             self.log.error("channel not used: %s", problem.message, extra=fields)
+        for unused in self.settings.channels.unused:
+            self.log.warning("%s; no channel needs it", unused.message)
         if self.request.dry_run:
             return {name: CountingChannel() for name in self.settings.channels.providers}
         if self.hooks.channels is not None:

@@ -171,7 +171,7 @@ class Settings:
             github=_github(env),
         )
         if env.problems:
-            raise ConfigError([*env.problems, *settings.channels.problems])
+            raise ConfigError(env.problems)
         return settings
 
 
@@ -214,8 +214,7 @@ def _database_url(env: EnvReader) -> Secret | None:
 def require_database_url(settings: Settings) -> str:
     """The database's URL; raises :class:`ConfigError` naming DATABASE_URL when it is unset."""
     if settings.database_url is None:
-        missing = Problem("DATABASE_URL", DATABASE_URL_MISSING)
-        raise ConfigError([missing, *settings.channels.problems])
+        raise ConfigError([Problem("DATABASE_URL", DATABASE_URL_MISSING)])
     return settings.database_url.reveal()
 
 
