@@ -65,8 +65,11 @@ class Gates:
 
     # -- the beginning and the end ---------------------------------------------------------
 
-    def read(self) -> None:
-        """What is known from before; settings that have changed since open their channel."""
+    def read(self) -> bool:
+        """Learn what is known from before; settings that have changed since open their channel.
+
+        Returns whether a lost run left a lease behind.
+        """
         found = store.read(self.session.conn)
         settings = self._context.settings.channels
         self._hashes = {
@@ -86,6 +89,7 @@ class Gates:
                 self._opens_at[name] = time.monotonic() + state.seconds_left(found.at)
             elif _got_through_since_failing(state):
                 self._through.add(name)
+        return found.lapsed
 
     def _note_settings(self, off: frozenset[str]) -> None:
         mended = [

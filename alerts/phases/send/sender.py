@@ -113,8 +113,9 @@ class _Sender:
     def _rescue_and_send(self) -> str | None:
         """All the work, ended in order; why it ended early, or None."""
         try:
-            rescue_lost(self.context, self.ledger)
-            self.gates.read()
+            self.context.ensure_lock()
+            if self.gates.read():
+                rescue_lost(self.context, self.ledger)
             stopped = self._send_until_done()
         except LockLost:
             stopped = "lock_lost"
