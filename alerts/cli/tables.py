@@ -157,11 +157,11 @@ def _states(style: Style, channels: Mapping[str, Mapping[str, Any]]) -> list[str
 def _state_of(told: Mapping[str, Any]) -> str:
     if told["paused"]:
         return "paused"
-    if told["since"]:
+    if told.get("since"):
         tried = told["next_try_at"]
         when = f"after {clean(tried)[11:19]} UTC" if tried else "with the next run"
         return f"{told['state']}: {clean(told['code'])}, {told['waiting']} wait, next try {when}"
-    if told["state"] == "off":
+    if told.get("state") == "off":
         return "off"
     if told["configured"] is False:
         return "not configured"

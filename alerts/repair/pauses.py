@@ -123,7 +123,7 @@ def _answer(
     token_key_id: str,
     opened: list[str] | None = None,
 ) -> dict[str, Any]:
-    told = {} if opened is None else {"opened": opened}
+    told = {"opened": opened} if opened else {}
     action_id = audit.record_action(
         conn,
         action=action,

@@ -155,9 +155,10 @@ def retry_failed(
         "requeued": len(picked),
         "excluded": excluded,
         "by_channel": by_channel,
-        "warnings": [WARNINGS[name] for name in WARNINGS if name in request.include],
         "action_id": None,
     }
+    if warnings := [WARNINGS[name] for name in WARNINGS if name in request.include]:
+        result["warnings"] = warnings
     if not request.dry_run:
         asked = {
             "kind": request.kind,

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import psycopg2
 
-from alerts.channels.names import DIGEST_CHANNELS, SEND_CHANNELS
+from alerts.channels.names import SEND_CHANNELS
 from alerts.channels.transport.clock import longest_call
 from alerts.failures import DeliveryError, FailureCode, PhaseFailed
 from alerts.locks import LockLost
@@ -18,20 +18,18 @@ from alerts.messages import Style
 from alerts.phases.context import Counts, PhaseContext
 from alerts.phases.send import leases
 from alerts.phases.send.claimer import Claimer, Found, Wanted
-from alerts.phases.send.claims import DIGESTS, QUEUES
+from alerts.phases.send.claims import QUEUES
 from alerts.phases.send.content import Contents
+from alerts.phases.send.demand import Demand
 from alerts.phases.send.dispatch import Dispatcher, Result
 from alerts.phases.send.gates import Gates
 from alerts.phases.send.leases import Outcome
 from alerts.phases.send.ledger import Ledger, released
-from alerts.phases.send.pacing import Pace
 from alerts.phases.send.rescue import rescue_lost
-from alerts.phases.send.shares import Part, Shares
 from alerts.phases.send.statements import Session
 
 POLL_SECONDS = 0.25  # how long the phase waits for a result before it looks at the clock again
 RENEW_SECONDS = 30.0
-RECLAIM_SECONDS = 5.0  # how often a long run looks at a channel that had nothing due
 SIGNAL_GRACE_SECONDS = 4.0  # for calls under way when a stop signal comes
 RECONNECT_SECONDS = 20.0  # for a server that has gone to come back
 
@@ -71,11 +69,10 @@ class _Sender:
                 settings.provider_timeout_seconds, settings.provider_answer_seconds
             ),
         )
-        self.largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
-        self.paces = {name: Pace(2 * workers, self.largest_claim) for name in usable}
+        largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
+        self.demand = Demand(context, self.gates, self.dispatcher, largest_claim)
+        self.paces, self.shares = self.demand.paces, self.demand.shares
         self.limited: set[str] = set()  # a provider asked to slow down
-        self.shares = Shares(settings.max_send_per_run)
-        self.empty: dict[Part, float] = {}  # queues of channels with nothing due, seen when
         self.renewed_at = time.monotonic()
         self.given = self.answered = 0  # messages the workers got, and those they are done with
 
@@ -217,49 +214,10 @@ class _Sender:
         while stop.reason() is None and (seconds := ends - time.monotonic()) > 0:
             stop.signalled.wait(min(POLL_SECONDS, seconds))
             self._renew()
-        self._look_again(name)
+        self.demand.look_again(name)
         return True
 
     # -- claiming --------------------------------------------------------------------------
-
-    def _may_have_due(self, part: Part) -> bool:
-        """Nothing was due when that was last looked at: asked again in a while, if there is one."""
-        again = RECLAIM_SECONDS if not self.dispatcher.idle else math.inf
-        return time.monotonic() - self.empty.get(part, -again) >= again
-
-    def _parts_of(self, channels: Iterable[str]) -> list[Part]:
-        """Queues of the channels that may have rows due."""
-        parts = [
-            (queue.name, name)
-            for name in channels
-            for queue in QUEUES
-            if queue is not DIGESTS or name in DIGEST_CHANNELS
-        ]
-        return [part for part in parts if self._may_have_due(part)]
-
-    def _look_again(self, channel: str) -> None:
-        """The channel has rows due that were not there when it was last looked at."""
-        for queue in QUEUES:
-            self.empty.pop((queue.name, channel), None)
-
-    def _wanted(self) -> Wanted | None:
-        """How many rows to claim of each channel and queue that may have some due."""
-        skipping = self._parts_of(self.gates.unconfigured)
-        due = self._parts_of(name for name in self.gates.usable if self.gates.is_open(name))
-        parts = dict.fromkeys(skipping, self.context.batch_size)
-        parts |= {part: self.shares.left(*part, due) for part in due}
-        rooms = {name: self.context.batch_size for _, name in skipping}
-        for _, name in due:
-            room = self.paces[name].room(self.dispatcher.waiting(name))
-            rooms[name] = min(room, max(parts.get((queue.name, name), 0) for queue in QUEUES))
-        rooms = {name: room for name, room in rooms.items() if room > 0}
-        if not rooms or self.shares.cap_left <= 0:
-            return None
-        for name in rooms:  # what is known to be empty is not asked
-            for queue in QUEUES:
-                parts.setdefault((queue.name, name), 0)
-        limit = min(self.largest_claim, self.shares.cap_left)
-        return Wanted(rooms, limit, self.gates.unconfigured, self.gates.exempt, QUEUES, parts)
 
     def _claim_ahead(self, beside: bool) -> bool:
         """Claim where there is room, or start what the last claim brought; False when there is
@@ -273,7 +231,7 @@ class _Sender:
         if self.park and beside:  # only what is truly under way may be in doubt
             return False
         probing = self._probe()
-        wanted = self._wanted()
+        wanted = self.demand.wanted()
         if wanted is None:
             return probing
         self.context.ensure_lock()
@@ -287,13 +245,13 @@ class _Sender:
         """Send one message through each closed channel whose time has come."""
         begun = False
         for name in self.gates.to_probe():
-            if not self._parts_of([name]) or self.shares.cap_left <= 0:
+            if not self.demand.parts_of([name]) or self.shares.cap_left <= 0:
                 continue
             self.context.ensure_lock()
             if self.gates.begin_probe(name):
                 begun = self._claim_probe(name) or begun
             else:
-                self.empty |= dict.fromkeys(self._parts_of([name]), time.monotonic())
+                self.demand.nothing_due(self.demand.parts_of([name]))
         return begun
 
     def _claim_probe(self, name: str) -> bool:
@@ -322,9 +280,7 @@ class _Sender:
         if found.error is not None:
             self._store(released(claim) for claim in found.to_send)
             raise found.error
-        for part in found.full:
-            self.empty.pop(part, None)
-        self.empty |= dict.fromkeys(found.empty, time.monotonic())
+        self.demand.note(found)
         nowhere = FailureCode.MISSING_DESTINATION.value
         ready = [claim for claim in found.to_send if claim.destination]
         if len(ready) < len(found.to_send):
@@ -385,16 +341,14 @@ class _Sender:
     def _show_progress(self, answered: int) -> None:
         """How many messages are through; of how many once there is nothing more to claim."""
         self.answered += answered
-        all_claimed = self.shares.cap_left <= 0 or all(
-            not self._parts_of([name]) or not self.gates.is_open(name) for name in self.gates.usable
-        )
+        all_claimed = self.demand.all_claimed
         self.context.progress("messages", self.answered, self.given if all_claimed else None)
 
     def _release(self, channel: str) -> None:
         """Put back what was claimed and has not started."""
         waiting = self.dispatcher.withdraw(channel)
         if waiting:
-            self._look_again(channel)  # they are due again
+            self.demand.look_again(channel)  # they are due again
         self.paces[channel].sent(len(waiting))
         self.given -= len(waiting)
         self._store(released(claim) for claim in waiting)

@@ -207,6 +207,6 @@ def test_skipped_rows_go_by_the_time_they_were_made(conn: Connection, rows: Rows
 @pytest.mark.parametrize("text", ["", ",", " , ", "all", "unknown exhausted", "Unknown"])
 def test_a_list_with_other_words_is_refused(text: str) -> None:
     included = comma_list(INCLUDES)
-    assert included.takes == "a comma list of exhausted, unknown, not_configured"
+    assert included.takes == "a comma list of exhausted, unknown, not_configured, refused"
     with pytest.raises(ValueError, match="no such words"):
         included.read(text)

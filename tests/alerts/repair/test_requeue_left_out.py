@@ -18,7 +18,7 @@ from tests.support.world import NOW, add_channel_pref, counts_of, query, run
 OLD = NOW - timedelta(hours=73)
 CODES = (
     "network", "provider_unavailable", "rate_limited", "outcome_unknown", "sender_lost",
-    "recipient_invalid", "payload_invalid",
+    "recipient_invalid", "payload_invalid", "recipient_blocked",
 )  # fmt: skip
 
 
@@ -83,8 +83,11 @@ def expected_exclusion(row: dict[str, Any], asked: dict[str, Any], kind: str) ->
     """The reason that keeps a row out, in plain Python; None for one to send again."""
     include = asked.get("include", ())
     if row["status"] == "failed" and row["failure_code"] not in TRANSIENT:
-        known = row["failure_code"] in ("outcome_unknown", "sender_lost") and "unknown" in include
-        if not known:
+        of = {
+            "unknown": ("outcome_unknown", "sender_lost"),
+            "refused": ("recipient_invalid", "payload_invalid"),
+        }
+        if not any(row["failure_code"] in codes for name, codes in of.items() if name in include):
             return str(row["failure_code"])
     if kind == "deliveries" and row["created_at"] < NOW - timedelta(hours=72):
         return "expired"

@@ -223,7 +223,7 @@ def test_resume_opens_at_once(
     counts_of(send(database_url, settings), "c")
     assert statuses(conn) == {"sent": 5}
     again = pauses.resume(conn, channel, None, now=NOW, token_key_id="cli", scrub=str)
-    assert again["opened"] == []
+    assert "opened" not in again
 
 
 def test_resume_of_one_channel_opens_no_other(
@@ -233,7 +233,7 @@ def test_resume_of_one_channel_opens_no_other(
     provider.faults.append(refusal(429, own_error("telegram", 429)))
     send(database_url, environ(provider)["telegram"])
     answer = pauses.resume(conn, "email", None, now=NOW, token_key_id="cli", scrub=str)
-    assert answer["opened"] == []
+    assert "opened" not in answer
     assert state(conn, "telegram")["closed_since"] is not None
 
 

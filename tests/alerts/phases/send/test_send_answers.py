@@ -97,6 +97,7 @@ def test_page_of_a_proxy_blames_no_recipient(
     assert (len(tried), statuses(conn)) == (asked, {"queued": 40})
 
     provider.rule = lambda request: None
+    let_time_pass(conn)
     counts = counts_of(send(database_url, settings, IN_AN_HOUR), "c")
     assert counts["deliveries"]["sent"] == len(provider.accepted) == 40
     assert statuses(conn) == {"sent": 40}
@@ -112,6 +113,7 @@ def test_message_behind_an_unexpected_answer_is_sent_again_once(
     for now, status in ((NOW, "queued"), (IN_AN_HOUR, "failed"), (IN_AN_HOUR, "failed")):
         send(database_url, settings, now)
         assert delivery(conn, row)["status"] == status
+        let_time_pass(conn)
     assert delivery(conn, row)["failure_code"] == "outcome_unknown"
     assert delivery(conn, row)["attempts"] == len(provider.requests) == 2
 
