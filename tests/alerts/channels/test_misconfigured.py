@@ -123,7 +123,7 @@ def test_a_dry_run_says_it_too(conn: Connection, engine: Runner) -> None:
 
 @pytest.mark.parametrize("variables", [
     {"BREVO_API_BASE": "x"}, {"RESEND_API_BASE": "ftp://h"}, {"SMTP_URL": "no address"},
-    {"ALERTS_RATE_LIMIT_SMS_PER_MINUTE": "few"},
+    {"TWILIO_API_BASE": "x"},
 ])  # fmt: skip
 def test_a_variable_of_what_is_not_in_use_stops_nothing(
     conn: Connection, engine: Runner, variables: dict[str, str]

@@ -36,7 +36,7 @@ def test_the_answer_has_the_fields_of_the_contract(
     assert status == 200
     assert body == {
         "kind": "deliveries", "since_hours": 24, "dry_run": False, "eligible": 3, "requeued": 3,
-        "excluded": {}, "by_channel": {"email": 3}, "warnings": [],
+        "excluded": {}, "by_channel": {"email": 3},
         "action_id": value(conn, "SELECT id FROM alerts_admin_actions"),
     }  # fmt: skip
     assert statuses(conn) == ["queued"] * 3
