@@ -1,25 +1,25 @@
-"""Failure codes: the closed set, what each class means for a row, and the errors that carry them.
+"""The closed set of failure codes, what each class means for a row, and the errors with codes.
 
-Logic reads codes, never texts. An adapter raises :class:`DeliveryError` with a code of this
-module; what happens to the row then follows from the code's class alone.
+Logic depends on codes, never on message text. An adapter raises :class:`DeliveryError` with one of
+these codes, and the code's class alone determines what happens to the row.
 """
 
 from enum import StrEnum
 
 
 class FailureClass(StrEnum):
-    """What a failure says about trying again."""
+    """Whether, and under which conditions, a retry makes sense."""
 
-    TRANSIENT = "transient"  # try later, same message
-    OPERATOR = "operator"  # nothing wrong with the row: the channel is held until someone acts
-    UNKNOWN = "unknown"  # the provider may or may not have taken the message
+    TRANSIENT = "transient"  # retry the same message later
+    OPERATOR = "operator"  # the row is fine: the channel is held until someone acts
+    UNKNOWN = "unknown"  # the provider may or may not have accepted the message
     RECIPIENT = "recipient"  # this address will never work
-    PAYLOAD = "payload"  # this message will never be taken
+    PAYLOAD = "payload"  # this message will never be accepted
     POLICY = "policy"  # our own decision, status "skipped"
 
 
 class FailureCode(StrEnum):
-    """Every value that ``failure_code`` may hold for rows of this engine."""
+    """Every ``failure_code`` that this engine writes."""
 
     TIMEOUT_CONNECT = "timeout_connect"
     NETWORK = "network"
@@ -69,27 +69,28 @@ CLASS_OF: dict[FailureCode, FailureClass] = {
 
 
 def codes_of(failure_class: FailureClass) -> tuple[str, ...]:
-    """The codes of one class, in the order of the enumeration."""
+    """Return the codes of one class, in enum order."""
     return tuple(code.value for code in FailureCode if CLASS_OF[code] is failure_class)
 
 
-# Whatever the message, nothing gets through on the channel for now.
+# With these codes no message gets through on the channel for now.
 _OF_THE_CHANNEL = (_C.TIMEOUT_CONNECT, _C.NETWORK, _C.RATE_LIMITED)
 
 
 class DeliveryError(Exception):
-    """A provider did not (or not knowingly) take a message.
+    """A provider did not accept a message, or may not have.
 
     Parameters
     ----------
-    code: what happened; its class decides what follows.
+    code: what happened; its class decides what happens next.
     detail: a short line for people, e.g. ``"Brevo 400 invalid_parameter"``. It is stored in
-        ``last_error`` and logged, so it must hold no address, no message text and no free text
-        of the provider: only status codes and the provider's own error codes.
-    retry_after: seconds the provider asked to wait, if it did; pauses the whole channel.
-    handed_over: the whole message had left, and the answer does not say what became of it. The
-        provider may have taken it, whatever else the code says of the channel.
-    concerns_channel: nothing of this message had been said yet; a few codes always mean that.
+        ``last_error`` and logged, so it must contain only status codes and the provider's own
+        error codes: no address, no message text, no free text from the provider.
+    retry_after: seconds the provider asked us to wait, if any; pauses the whole channel.
+    handed_over: the whole message was sent, but the answer does not say what became of it. The
+        provider may have accepted it, whatever the code says about the channel.
+    concerns_channel: the failure came before any part of this message was sent; always true for
+        a few codes.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class DeliveryError(Exception):
 class PhaseFailed(Exception):
     """A phase did part of its work and must count as failed.
 
-    ``counts`` is what it did until then; ``str(error)`` is safe to store and print.
+    ``counts`` covers the work done until then; ``str(error)`` is safe to store and print.
     """
 
     def __init__(self, message: str, counts: dict[str, object] | None = None) -> None:
