@@ -1,4 +1,4 @@
-"""Which provider serves which channel, as the environment says."""
+"""Which provider serves which channel, according to the environment."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from alerts.settings.env import EnvReader, Problem
 
 @dataclass(frozen=True)
 class ChannelProblem(Problem):
-    """A variable that keeps one channel from being used."""
+    """A variable that prevents one channel from being used."""
 
     channel: str
 
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """Providers by channel, and the values of every provider's variables.
+    """The provider of each channel, and the values of every provider's variables.
 
-    ``providers`` holds names; a channel that is missing there is not configured. ``incomplete``
-    says what a channel that was begun still lacks.
+    ``providers`` maps channel names to provider names; a missing channel is not configured.
+    ``incomplete`` lists what a partly configured channel still needs.
     """
 
     providers: Mapping[str, str]
@@ -32,7 +32,7 @@ class ChannelSettings:
 
 
 def read_channels(env: EnvReader, providers: Sequence[Provider]) -> ChannelSettings:
-    """Read all variables of ``providers``; those that do not parse are noted on ``env``."""
+    """Read all variables of ``providers``; invalid values are recorded as problems on ``env``."""
     chosen = {
         channel: provider
         for channel in SEND_CHANNELS
@@ -46,8 +46,8 @@ def read_channels(env: EnvReader, providers: Sequence[Provider]) -> ChannelSetti
     ]  # fmt: skip
     lacking = {problem.channel for problem in incomplete}
     complete = {name: provider for name, provider in chosen.items() if name not in lacking}
-    # A provider without credentials, such as the outbox, takes the channels that have none of
-    # their own, so that a demonstration shows every message.
+    # A provider without credentials, such as the outbox, also takes the channels that have no
+    # provider, so that a demonstration shows every message.
     for provider in [each for each in complete.values() if not each.credentials]:
         complete |= {name: provider for name in provider.channels if name not in chosen}
     variables = {v.name: v for provider in providers for v in provider.variables}
@@ -59,9 +59,9 @@ def read_channels(env: EnvReader, providers: Sequence[Provider]) -> ChannelSetti
 
 
 def _choose(env: EnvReader, channel: str, providers: Sequence[Provider]) -> Provider | None:
-    """The provider that is meant for the channel, complete or not.
+    """Return the provider intended for the channel, even if incompletely configured.
 
-    A channel with several of its own has a variable that names one: ``EMAIL_PROVIDER``.
+    A channel with several providers has a variable that selects one, such as ``EMAIL_PROVIDER``.
     """
     serving = {each.name: each for each in providers if channel in each.channels}
     begun = {name: by for name, each in serving.items() if (by := each.begun_by(env))}
