@@ -53,7 +53,7 @@ BAD = [
     ("postgresql://user:hush@host/name?schema=x&sslmode=require&pool=0", "schema, pool;"),
     ("postgresql://user:hush@host/name?hush%20hush=1", "(not shown)"),
     ("postgresql://user:hush@host/name?sslmode=no-verify", "invalid sslmode"),
-    ("postgresql://user:hush@host/name?target_session_attrs=master", "invalid target_session_attrs"),
+    ("postgresql://user:hush@host/name?target_session_attrs=master", "invalid target_session"),
     ("postgresql://user:hush@host/name?connect_timeout=10s", "invalid connect_timeout"),
     ("postgresql://user:hu@sh@host/name", "%40 for @"),
     ("postgresql://user:hu/sh@host/name", "%2F for /"),
