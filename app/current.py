@@ -1,4 +1,4 @@
-"""What a request works with: the settings, the clock and the database of the current app."""
+"""The current app's settings, clock and database, for use in a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.database import Database
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Give the app what the functions below return. Raises :class:`ConfigError`."""
+    """Store the settings and database on the app. Raises :class:`ConfigError`."""
     app.extensions["alerts_settings"] = settings
     app.extensions["alerts_database"] = Database(require_database_url(settings))
 
@@ -30,5 +30,5 @@ def database() -> Database:
 
 
 def business_now() -> datetime:
-    """What the business clock says."""
+    """The current business time."""
     return Clock(settings().clock).now()

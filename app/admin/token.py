@@ -1,4 +1,4 @@
-"""Who may call the admin endpoints: callers that know the token."""
+"""Token authentication for the admin endpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.errors import ApiError
 
 
 def check_token() -> None:
-    """Let only callers with the token pass: 503 when none is configured, 401 without it."""
+    """Reject callers without the token: 503 if none is configured, otherwise 401."""
     tokens = settings().internal_tokens
     if not tokens:
         text = "INTERNAL_RUNNER_TOKEN is not set on the server; set it and start again."
@@ -21,7 +21,7 @@ def check_token() -> None:
     scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
     if not given and scheme.lower() == "bearer":
         given = credentials.strip()
-    # Header values arrive decoded as latin-1; compared are the bytes, all of them each time.
+    # Header values arrive decoded as latin-1. Compare the bytes with every token, in constant time.
     sent = given.encode("latin-1", "replace")
     matches = [hmac.compare_digest(sent, token.reveal().encode()) for token in tokens]
     if not any(matches):

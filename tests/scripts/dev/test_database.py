@@ -190,7 +190,7 @@ def test_a_server_that_cannot_start_shows_its_log(make_cluster: MakeCluster) -> 
     cluster.ensure()
     cluster.stop()
     (data_folder(cluster) / "global" / "pg_control").unlink()
-    with pytest.raises(DevDbError, match=r"(?s)pg_control.*remove .* to begin anew"):
+    with pytest.raises(DevDbError, match=r"(?s)pg_control.*remove .* to start over"):
         cluster.ensure()
 
 
