@@ -1,4 +1,4 @@
-"""Rows of the send queue for tests, and how they stand."""
+"""Rows in the send queue for tests, and their state."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_digest(
     status: str = "queued",
     **columns: Any,
 ) -> int:
-    """A daily digest whose items are deliveries of the events. Gives the id."""
+    """Insert a daily digest whose items are deliveries of the events, and return its id."""
     row = {
         "user_id": user_id,
         "channel": channel,
@@ -64,7 +64,7 @@ def queue_instants(
     *,
     created_at: datetime = NOW - timedelta(minutes=5),
 ) -> list[int]:
-    """So many due instant deliveries of one alert, each to a user of its own. Gives their ids."""
+    """Insert due instant deliveries of one alert, each to its own user, and return their ids."""
     rows = query(
         conn,
         "WITH u AS (INSERT INTO users (email, telegram_chat_id, phone_number, email_verified)"
@@ -82,17 +82,17 @@ def queue_instants(
 
 
 def row_of(message: Message) -> int:
-    """The id of the delivery or digest that a message was rendered for."""
+    """Return the id of the delivery or digest that a message was rendered for."""
     return int(message.key.split("-")[1])
 
 
 def delivery(conn: Connection, row_id: int, table: str = "user_alert_deliveries") -> dict[str, Any]:
-    """A row of the send queue as it stands."""
+    """Return the current state of a row in the send queue."""
     return query(conn, f"SELECT * FROM {table} WHERE id = %s", row_id)[0]
 
 
 def statuses(conn: Connection, table: str = "user_alert_deliveries") -> dict[str, int]:
-    """How many rows there are by status."""
+    """Return the number of rows by status."""
     found = query(conn, f"SELECT status, count(*) AS n FROM {table} GROUP BY status")
     return {row["status"]: row["n"] for row in found}
 
