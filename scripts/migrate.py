@@ -9,7 +9,7 @@ import sys
 from datetime import UTC
 from pathlib import Path
 
-# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+# The script can be run by path from any folder, so import from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from alerts import migrations

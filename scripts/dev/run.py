@@ -63,7 +63,7 @@ START_SECONDS = 30.0
 
 
 class RunError(Exception):
-    """scripts/run cannot go on; the message says why and what to do."""
+    """scripts/run cannot continue; the message says why and what to do."""
 
 
 def say(line: str) -> None:
@@ -253,7 +253,7 @@ def _python(environment: dict[str, str], *arguments: str, stdout: int | None = N
 
 
 def _serve(environment: dict[str, str], port: int) -> None:
-    """The web app until Ctrl-C or SIGTERM, which end it cleanly."""
+    """Run the web app until Ctrl-C or SIGTERM, which stop it cleanly."""
     command = ["gunicorn", "--bind", f"127.0.0.1:{port}"]
     server = subprocess.Popen(
         [sys.executable, "-m", *command, "app:create_app()"],

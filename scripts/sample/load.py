@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+# The script can be run by path from any folder, so import from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psycopg2
@@ -25,7 +25,7 @@ is missing, so it is safe to run again. The tables must exist: run scripts/migra
 It refuses a database that contains users who are not part of the sample.
 """
 APPLICATION_NAME = "alerts-sample"
-# The first 64 bits of SHA-256("alerts_v2_sample"), signed: two loaders take turns.
+# The first 64 bits of SHA-256("alerts_v2_sample"), signed. Concurrent loaders take turns.
 LOCK_KEY = -239082257691012211
 
 Report = Callable[[str], None]

@@ -39,7 +39,7 @@ class Pair:
         return self.standby.url(DATABASE)
 
     def promote(self) -> None:
-        """Promote the standby to a separate primary."""
+        """Promote the standby, so that there are two primaries."""
         with closing(
             db.connect(f"{self.standby_url}?target_session_attrs=any", application_name="promote")
         ) as conn:

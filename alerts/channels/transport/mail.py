@@ -161,7 +161,7 @@ _BOUNDARY = "=_energyriskiq"
 _QP_LINE_MAX = 76
 
 
-# One event's texts go to many people.
+# One event's text goes to many people.
 @lru_cache(maxsize=256)
 def _body(text: str, html: str) -> bytes:
     """Return the body's headers and content: text and HTML, or only text."""
