@@ -111,7 +111,6 @@ class DeliveryError(Exception):
 
     @property
     def failure_class(self) -> FailureClass:
-        """The class of :attr:`code`."""
         return CLASS_OF[self.code]
 
 

@@ -18,13 +18,11 @@ def install(app: Flask, settings: Settings) -> None:
 
 
 def settings() -> Settings:
-    """The current app's settings."""
     found: Settings = current_app.extensions["alerts_settings"]
     return found
 
 
 def database() -> Database:
-    """The current app's database."""
     found: Database = current_app.extensions["alerts_database"]
     return found
 

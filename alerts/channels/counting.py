@@ -9,7 +9,6 @@ class CountingChannel:
     name = "dry-run"
 
     def send(self, message: Message) -> str | None:
-        """Accept the message."""
         return None
 
     def close(self) -> None:

@@ -75,7 +75,7 @@ def retry(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 def replay(style: Style, answer: Mapping[str, Any]) -> list[str]:
     """How many records of a saved spool were stored."""
-    text = f"{answer['stored']} run record(s) stored, {answer['rejected']} invalid line(s) set aside"
+    text = f"{answer['stored']} run record(s) stored, {answer['rejected']} bad line(s) set aside"
     return wrap(text, style.width)
 
 

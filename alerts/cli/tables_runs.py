@@ -94,7 +94,6 @@ def runs(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def run(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """One run with its phases."""
     found = answer["run"]
     status = "stale" if found.get("stale") else clean(found["status"])
     pairs = [

@@ -47,7 +47,6 @@ class Migration:
 
     @cached_property
     def statements(self) -> list[Statement]:
-        """The file's statements in order."""
         return split_statements(self.sql)
 
     def refuse_what_breaks_the_transaction(self) -> None:
