@@ -157,7 +157,7 @@ def test_a_database_with_real_users_is_refused(
     assert run.main(["--once"]) == 1
     shown = capfd.readouterr()
     assert "Using the database that DATABASE_URL names" in shown.err
-    assert "not a sample one" in shown.err
+    assert "not a sample address" in shown.err
     assert "ann@" not in shown.err
     assert shown.out == ""
     with conn.cursor() as cursor:
