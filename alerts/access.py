@@ -1,5 +1,5 @@
-"""What the role may see and do. Row level security hides rows without an error: a run would send
-nobody anything, or write to people whose opting out it cannot see, and call that a success."""
+"""What the database role may see and do. Row-level security hides rows without an error, so a run
+could send nothing, or message users whose opt-out it cannot see, and still report success."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from alerts import db
 
-# What a run needs; more (pruning, the admin's writes) fails by name where it is missing.
+# What a run needs. Pruning and admin writes need more, and fail with a clear error without it.
 NEEDS = {
     "users": ("SELECT",),
     "user_plans": ("SELECT",),
@@ -30,8 +30,8 @@ NEEDS = {
     "schema_migrations": ("SELECT",),
 }
 
-# For each table that exists: which rights are missing, and whether row level security leaves the
-# role all rows (a policy that says TRUE, and none that restricts), some, or none.
+# For each table that exists: the missing privileges, and whether row-level security shows the role
+# all rows (a policy of TRUE and no restrictive one), some, or none.
 _ACCESS = """
 SELECT
     current_user AS role,
@@ -68,8 +68,8 @@ ORDER BY n.place
 
 @dataclass(frozen=True)
 class Access:
-    """Tables by what is wrong: no row of ``hidden`` can be seen, of ``filtered`` perhaps not all;
-    ``missing`` holds the rights that the role lacks."""
+    """Tables grouped by problem: every row of ``hidden`` and possibly some rows of ``filtered``
+    are invisible to the role; ``missing`` lists the privileges it lacks on each table."""
 
     role: str
     hidden: tuple[str, ...]
@@ -77,12 +77,12 @@ class Access:
     missing: dict[str, tuple[str, ...]]
 
     def __str__(self) -> str:
-        """What cannot be seen, in a sentence without its full stop."""
+        """Describe the hidden tables in a sentence without the full stop."""
         return f"row level security hides {', '.join(self.hidden)} from the role {self.role}"
 
 
 def access_of(conn: db.Connection) -> Access:
-    """The access of the connection's role, in one round trip."""
+    """Return the access of the connection's role, in one round trip."""
     rows = db.fetch_all(conn, _ACCESS, (json.dumps(NEEDS),))
     return Access(
         role=rows[0]["role"] if rows else "",

@@ -1,7 +1,7 @@
-"""Making foreign text harmless, and cutting it where a reader would.
+"""Sanitize untrusted text and truncate it at natural boundaries.
 
-Headlines and bodies come from news feeds. What leaves this module holds no control character,
-no lone surrogate and nothing that reorders the text around it, whatever came in.
+Headlines and bodies come from news feeds. Whatever comes in, the text that leaves this module
+has no control characters, no lone surrogates and nothing that reorders surrounding text.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ ELLIPSIS = "…"
 MARKS_MAX = 10  # per letter; no script needs more, and piled-up marks cover other lines
 
 _REPLACEMENT = "\ufffd"
-# Invisible, and never needed to read a text: soft hyphen, zero-width space and joiner-less
-# marks, deprecated format characters, annotations, tags. The joiners U+200C and U+200D and the
-# directional marks stay: Persian, Hindi, Arabic and emoji are spelled with them.
+# Invisible and never needed for reading: soft hyphen, zero-width space, word joiner, deprecated
+# format characters, annotations, tags. The joiners U+200C and U+200D and the directional marks
+# stay: Persian, Hindi, Arabic and emoji need them.
 _INVISIBLE = (
     "\u00ad\u180e\u200b\ufeff"
     + "".join(map(chr, range(0x2060, 0x2066)))
@@ -26,7 +26,7 @@ _INVISIBLE = (
     + "\ufff9\ufffa\ufffb"
     + "".join(map(chr, range(0xE0000, 0xE0080)))
 )
-# Embeddings, overrides and isolates: they reach past the end of the text that holds them.
+# Embeddings, overrides and isolates: their effect extends beyond the text that contains them.
 _BIDI = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 _CONTROLS = "".join(map(chr, (*range(0x20), *range(0x7F, 0xA0)))) + "\u2028\u2029"
 _HARMLESS: dict[int, str] = {
@@ -35,13 +35,13 @@ _HARMLESS: dict[int, str] = {
     **dict.fromkeys(range(0xD800, 0xE000), _REPLACEMENT),
     **dict.fromkeys((0xFFFE, 0xFFFF), _REPLACEMENT),
 }
-# Where no combining mark lives; text made of this alone needs no look at each character.
+# Text without a match has no combining marks and needs no per-character check.
 _MAY_HOLD_MARKS = re.compile("[^\u0000-\u02ff\u2000-\u20cf\u2100-\u2bff]")
 _UNSEEN_ALONE = " \u200c\u200d\u200e\u200f\u061c"
 
 
 def clean_line(text: str) -> str:
-    """``text`` as one line of visible characters and single spaces, stripped."""
+    """Return ``text`` as one stripped line of visible characters and single spaces."""
     if not (text.isascii() and text.isprintable()):
         text = unicodedata.normalize("NFC", text.translate(_HARMLESS))
         if _MAY_HOLD_MARKS.search(text):
@@ -52,7 +52,7 @@ def clean_line(text: str) -> str:
 
 
 def clean_paragraphs(text: str) -> list[list[str]]:
-    """The paragraphs of ``text``, each a list of clean lines; blank lines part paragraphs."""
+    """Split ``text`` at blank lines into paragraphs, each a list of clean lines."""
     paragraphs: list[list[str]] = [[]]
     for raw in text.splitlines():
         line = clean_line(raw)
@@ -71,12 +71,11 @@ def utf16_units(text: str) -> int:
 def cut(
     text: str, limit: int, measure: Callable[[str], int] = len, ellipsis: str = ELLIPSIS
 ) -> str:
-    """``text`` if it measures at most ``limit``, else its beginning and ``ellipsis``.
+    """Return ``text`` if it measures at most ``limit``, else its beginning plus ``ellipsis``.
 
-    Cuts between words, or where a single word fills more than half of the limit between
-    characters as a reader sees them: never inside a grapheme (a letter with its marks, an emoji).
-    ``measure`` gives one or two units to every character. A limit too small for the ellipsis
-    gives the empty string.
+    Cuts between words, or between graphemes if a single word fills more than half of the limit;
+    a grapheme (a letter with its marks, an emoji) is never split. ``measure`` must count one or
+    two units per character. Returns an empty string if the limit is too small for the ellipsis.
     """
     if measure(text) <= limit:
         return text
@@ -90,9 +89,9 @@ def cut(
 
 
 def head(text: str, limit: int) -> str:
-    """The first characters of ``text``, at most ``limit``: what of a foreign text is looked at.
+    """Return at most the first ``limit`` characters, to bound the work on untrusted text.
 
-    Ends between graphemes, unless a single one is longer than that.
+    Ends between graphemes, unless a single grapheme is longer than the limit.
     """
     return text if len(text) <= limit else text[: _boundary(text, limit) or limit]
 
@@ -100,11 +99,11 @@ def head(text: str, limit: int) -> str:
 def cut_paragraphs(
     paragraphs: list[list[str]], limit: int, measure: Callable[[str], int] = len
 ) -> list[list[str]]:
-    """The first lines whose measures sum to at most ``limit``, line breaks counted as two.
+    """Return the first lines whose measures total at most ``limit``, two units per line break.
 
-    The line that does not fit is cut; what comes after it is dropped.
+    The first line that does not fit is cut; the rest is dropped.
     """
-    limit -= measure(ELLIPSIS) + 2  # so that a cut between two lines can be shown as well
+    limit -= measure(ELLIPSIS) + 2  # room for an ellipsis when the cut falls between two lines
     kept: list[list[str]] = []
     for lines in paragraphs:
         kept.append([])
@@ -126,7 +125,7 @@ def _fitting(text: str, limit: int, measure: Callable[[str], int]) -> int:
 
 
 def _boundary(text: str, index: int) -> int:
-    """The last place at or before ``index`` where one grapheme ends and another begins."""
+    """Return the last grapheme boundary at or before ``index``."""
     if index >= len(text):
         return len(text)
     *_, last = iter_graphemes(text[: index + 1])

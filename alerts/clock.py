@@ -1,4 +1,4 @@
-"""Business time. Wall time, for the machinery, is PostgreSQL's or ``time.monotonic``'s."""
+"""Business time. Leases, heartbeats and timeouts use wall time: PostgreSQL's or monotonic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 @dataclass(frozen=True)
 class Clock:
-    """Ticks in UTC, or stands still at ``frozen``: then a replay runs what production runs."""
+    """Ticks in UTC, or stands still at ``frozen``, so a replay runs the same code as production."""
 
     frozen: datetime | None = None
 

@@ -1,25 +1,25 @@
-"""Failure codes: the closed set, what each class means for a row, and the errors that carry them.
+"""The closed set of failure codes, what each class means for a row, and the errors with codes.
 
-Logic reads codes, never texts. An adapter raises :class:`DeliveryError` with a code of this
-module; what happens to the row then follows from the code's class alone.
+Logic depends on codes, never on message text. An adapter raises :class:`DeliveryError` with one of
+these codes, and the code's class alone determines what happens to the row.
 """
 
 from enum import StrEnum
 
 
 class FailureClass(StrEnum):
-    """What a failure says about trying again."""
+    """Whether, and under which conditions, a retry makes sense."""
 
-    TRANSIENT = "transient"  # try later, same message
-    OPERATOR = "operator"  # nothing wrong with the row: the channel is held until someone acts
-    UNKNOWN = "unknown"  # the provider may or may not have taken the message
+    TRANSIENT = "transient"  # retry the same message later
+    OPERATOR = "operator"  # the row is fine: the channel is held until someone acts
+    UNKNOWN = "unknown"  # the provider may or may not have accepted the message
     RECIPIENT = "recipient"  # this address will never work
-    PAYLOAD = "payload"  # this message will never be taken
+    PAYLOAD = "payload"  # this message will never be accepted
     POLICY = "policy"  # our own decision, status "skipped"
 
 
 class FailureCode(StrEnum):
-    """Every value that ``failure_code`` may hold for rows of this engine."""
+    """Every ``failure_code`` that this engine writes."""
 
     TIMEOUT_CONNECT = "timeout_connect"
     NETWORK = "network"
@@ -73,20 +73,20 @@ CLASS_OF: dict[FailureCode, FailureClass] = {
 
 
 def codes_of(failure_class: FailureClass) -> tuple[str, ...]:
-    """The codes of one class, in the order of the enumeration."""
+    """Return the codes of one class, in enum order."""
     return tuple(code.value for code in FailureCode if CLASS_OF[code] is failure_class)
 
 
-# Whatever the message, nothing gets through on the channel for now.
+# With these codes no message gets through on the channel for now.
 _OF_THE_CHANNEL = (_C.TIMEOUT_CONNECT, _C.NETWORK, _C.RATE_LIMITED)
 
 
 class DeliveryError(Exception):
-    """A provider did not (or not knowingly) take a message.
+    """A provider did not accept a message, or may not have.
 
     Parameters
     ----------
-    code: what happened; its class decides what follows.
+    code: what happened; its class decides what happens next.
     detail: a short line for people, e.g. ``"Brevo 400 invalid_parameter"``. It is stored in
         ``last_error`` and logged, so it must hold no address, no message text and no free text
         of the provider: only status codes and the provider's own error codes.
@@ -117,14 +117,13 @@ class DeliveryError(Exception):
 
     @property
     def failure_class(self) -> FailureClass:
-        """The class of :attr:`code`."""
         return CLASS_OF[self.code]
 
 
 class PhaseFailed(Exception):
     """A phase did part of its work and must count as failed.
 
-    ``counts`` is what it did until then; ``str(error)`` is safe to store and print.
+    ``counts`` covers the work done until then; ``str(error)`` is safe to store and print.
     """
 
     def __init__(self, message: str, counts: dict[str, object] | None = None) -> None:

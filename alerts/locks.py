@@ -1,7 +1,7 @@
-"""The phase locks: one runner at a time does a phase, wherever it runs.
+"""Phase locks: only one runner at a time executes a phase, on any machine.
 
-Session advisory locks on a connection of their own: they end with it, so a killed runner
-leaves none behind, and no transaction of the engine can release them by accident.
+These are session advisory locks on a dedicated connection. They end with that connection, so a
+killed runner leaves none behind and no engine transaction can release them by accident.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ LIMIT 1
 
 
 class LockLost(Exception):
-    """The lock's connection ended: someone else may hold the lock by now."""
+    """The lock's connection ended; another runner may hold the lock by now."""
 
 
 def lock_number(key: str) -> int:
-    """The key hashed to the signed 64 bits that an advisory lock takes."""
+    """Hash the key to the signed 64-bit number that an advisory lock takes."""
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)
 
 
@@ -55,10 +55,10 @@ class PhaseLocks:
         self._held: list[int] = []
 
     def acquire(self, key: str, *, keep_others: bool = False) -> bool:
-        """Try to take a lock without waiting; False when another runner holds it.
+        """Try to take a lock without waiting; False if another runner holds it.
 
-        The locks taken before are given back in the same round trip, unless ``keep_others``.
-        Raises ``psycopg2.Error`` when the database fails.
+        Releases the locks taken earlier in the same round trip, unless ``keep_others`` is set.
+        Raises ``psycopg2.Error`` if the database fails.
         """
         if self._conn is None or self._conn.closed:
             self._conn, self._held = self._open_connection(), []
@@ -79,10 +79,10 @@ class PhaseLocks:
         return acquired
 
     def ensure_held(self) -> None:
-        """Raise :class:`LockLost` when the lock's connection has ended.
+        """Raise :class:`LockLost` if the lock's connection has ended.
 
-        Costs no round trip while all is well: a server that ends a session says so, and only
-        then is there something to read on an idle connection.
+        Normally costs no round trip: an idle connection has data to read only when the server
+        announces the end of the session or sends a notice.
         """
         conn = self._conn
         if conn is None or conn.closed:
@@ -90,15 +90,15 @@ class PhaseLocks:
         readable, _, _ = select.select([conn], [], [], 0)
         if readable:
             try:
-                db.execute(conn, "SELECT 1")  # a notice reads as well; only an end fails here
+                db.execute(conn, "SELECT 1")  # fails if the session ended, not after a notice
             except psycopg2.Error as error:
                 raise LockLost from error
 
     def close(self) -> None:
-        """Give every lock back and end the connection.
+        """Release every lock and close the connection.
 
-        The end alone would do it too, but only when the server has noticed: a run that follows at
-        once would find the lock taken.
+        Closing alone releases the locks only once the server notices it, so a run that starts
+        immediately afterwards would find them taken.
         """
         if self._conn is None:
             return

@@ -1,7 +1,7 @@
-"""Logging for programs: every record leaves scrubbed, as JSON or as a line for people.
+"""Logging for programs: every record is scrubbed and written as JSON or as a readable line.
 
-Our own loggers (``alerts``, ``app``) speak from INFO on, libraries from WARNING on, all through
-one handler. Exceptions are described, never printed with their values.
+Our own loggers (``alerts``, ``app``) log at INFO and above, libraries at WARNING and above, all
+through one handler. Exceptions are described, never printed with their values.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def setup_logging(
     stream: TextIO | None = None,
     level: int = logging.INFO,
 ) -> None:
-    """Send all logging of the process to ``stream`` (standard error), scrubbed.
+    """Send all logging of the process, scrubbed, to ``stream`` (default: standard error).
 
-    ``level`` is that of our own loggers; at DEBUG exceptions also name file and line of their
-    frames. Calling it again replaces what the last call set up.
+    ``level`` applies to our own loggers; at DEBUG, exceptions also list the file and line of each
+    frame. A second call replaces the previous setup.
     """
     formatter = (JsonFormatter if json_lines else HumanFormatter)(
         redactor, frames=level <= logging.DEBUG
@@ -50,7 +50,7 @@ def setup_logging(
     handler.addFilter(_own_or_warning)
     root = logging.getLogger()
     for old in list(root.handlers):
-        # A plain handler, as basicConfig adds it, would print what this one hides.
+        # A plain handler, as added by basicConfig, would print what this one redacts.
         if type(old) in (logging.StreamHandler, RedactingHandler):
             root.removeHandler(old)
     root.addHandler(handler)
@@ -58,13 +58,13 @@ def setup_logging(
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(level)
     logging.captureWarnings(True)
-    # What escapes every handler would be printed with its values: it is described as well.
+    # By default an uncaught exception is printed with its values; describe it instead.
     sys.excepthook = lambda _, error, __: _log_escaped(error)
     threading.excepthook = lambda escaped: _log_escaped(escaped.exc_value)
 
 
 def before_records(tell: Callable[[], None]) -> None:
-    """Call ``tell`` before each record of the last :func:`setup_logging` is written."""
+    """Call ``tell`` before the handler of the last :func:`setup_logging` writes a record."""
 
     def told(_: logging.LogRecord) -> bool:
         tell()
@@ -81,14 +81,14 @@ def _log_escaped(error: BaseException | None) -> None:
 
 
 def bound(logger: logging.Logger | BoundLogger, **fields: object) -> BoundLogger:
-    """``logger`` with ``fields`` (run_id, phase, ...) on every record; may be bound again."""
+    """Return ``logger`` with ``fields`` (run_id, phase, ...) on every record; can be nested."""
     if isinstance(logger, BoundLogger):
         return BoundLogger(logger.logger, {**logger.fields, **fields})
     return BoundLogger(logger, fields)
 
 
 class BoundLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose records carry fields; ``extra`` of a call adds to them."""
+    """A logger whose records carry fields; a call's ``extra`` adds to them."""
 
     def __init__(self, logger: logging.Logger, fields: Mapping[str, object]) -> None:
         super().__init__(logger, fields)
@@ -98,21 +98,21 @@ class BoundLogger(logging.LoggerAdapter[logging.Logger]):
         self, msg: object, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
         merged = {**self.fields, **(kwargs.get("extra") or {})}
-        # logging raises on names that a record has itself, like "name" or "args".
+        # logging raises on names that a record already uses, such as "name" or "args".
         kwargs["extra"] = {f"{k}_" if k in _RECORD_FIELDS else k: v for k, v in merged.items()}
         return msg, kwargs
 
 
 class RedactingHandler(logging.StreamHandler[TextIO]):
-    """A stream handler that, when it cannot write, does not print the record instead."""
+    """A stream handler that does not print the record to standard error if writing fails."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say in a few words that a record was lost; the default prints its arguments."""
+        """Report the lost record without its arguments, which the default would print."""
         kind = sys.exc_info()[0]
         name = kind.__name__ if kind else "error"
         try:
             print(f"a log record of {record.name} was lost: {name}", file=sys.stderr)
-        except (OSError, ValueError):  # nowhere left to say it
+        except (OSError, ValueError):  # nowhere left to report it
             return
 
 
@@ -125,7 +125,7 @@ class _ScrubbingFormatter(logging.Formatter):
         self._frames = frames
 
     def parts(self, record: logging.LogRecord) -> dict[str, object]:
-        """The record as JSON values, in the order they are shown."""
+        """Return the record's parts as JSON values, in output order."""
         when = datetime.fromtimestamp(record.created, UTC)
         parts: dict[str, object] = {
             "time": when.isoformat(timespec="milliseconds"),
@@ -146,7 +146,7 @@ class _ScrubbingFormatter(logging.Formatter):
     def _message(self, record: logging.LogRecord) -> str:
         try:
             text = self._template(record)
-        except Exception as error:  # a log call with a mistake must not end the program
+        except Exception as error:  # a faulty log call must not end the program
             text = f"{record.msg!s} (arguments do not fit: {type(error).__name__})"
         return self._redactor.scrub(text, MESSAGE_MAX)
 
@@ -175,7 +175,7 @@ class _ScrubbingFormatter(logging.Formatter):
             return f"<{type(value).__name__}>"
 
     def _value(self, value: object, depth: int) -> object:
-        """``value`` in JSON's types and scrubbed; what has no text of its own by its type."""
+        """Return ``value`` as scrubbed JSON types; other objects only as their type's name."""
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
@@ -199,10 +199,10 @@ class _ScrubbingFormatter(logging.Formatter):
 
 
 class JsonFormatter(_ScrubbingFormatter):
-    """One JSON object a line: time, level, logger, message, the extra fields, error."""
+    """One JSON object per line: time, level, logger, message, extra fields, error."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(self.parts(record))  # ASCII: right in every encoding of the stream
+        return json.dumps(self.parts(record))  # ASCII, so correct in any stream encoding
 
 
 class HumanFormatter(_ScrubbingFormatter):
@@ -222,12 +222,12 @@ def _shown(value: object) -> str:
 
 
 def _own_or_warning(record: logging.LogRecord) -> bool:
-    # Also for libraries that set their own level.
+    # Checked here too, because some libraries set their own level.
     return record.levelno >= logging.WARNING or record.name.partition(".")[0] in OWN_LOGGERS
 
 
 def _frames_of(error: BaseException) -> list[str]:
-    """File and line of each frame, without source and values."""
+    """Return the file and line of each frame, without source code or values."""
     return [
         f"{'/'.join(Path(frame.filename).parts[-2:])}:{frame.lineno} in {frame.name}"
         for frame in extract_tb(error.__traceback__)

@@ -1,13 +1,13 @@
-"""Days and hours of the product's zone: where each begins and ends.
+"""Where days and hours begin and end in the product's time zone.
 
-A day begins at its first instant. Where a clock is set back over midnight, that is the earlier of
-the two midnights, and what the clock then shows of the day before belongs to the new one; where
-midnight is skipped, it is the first time there is. So every instant belongs to one day and days
-adjoin, which PostgreSQL's ``date_trunc`` does not give. An hour is a stretch in which the clock
-shows one hour and is not set: an hour that comes twice is two.
+A day begins at its first instant. If the clock is set back across midnight, that is the earlier
+of the two midnights, and the repeated part of the previous day belongs to the new one. If midnight
+is skipped, the day begins at the first time that exists. So every instant belongs to exactly one
+day and days leave no gaps, which PostgreSQL's ``date_trunc`` does not guarantee. An hour ends when
+the clock is changed, so an hour that occurs twice counts as two.
 
-Statements take the edges as parameters. Python's zone database alone decides, so that a server
-whose database is older, or lacks the zone, changes nothing.
+SQL statements take the boundaries as parameters. Only Python's zone database is used, so a server
+with an outdated zone database, or one that lacks the zone, makes no difference.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from zoneinfo import ZoneInfo
 
 _DAY, _HOUR, _INSTANT = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)
 
-Window = tuple[datetime, datetime]  # its first instant, and the first after it; both in UTC
+Window = tuple[datetime, datetime]  # [start, end) in UTC
 
 
 def day_start(day: date, zone: ZoneInfo) -> datetime:
-    """The first instant of the day, in UTC; of a day that the zone skips, that of the next."""
+    """Return the day's first instant in UTC, or the next day's if the zone skips the day."""
     midnight = datetime.combine(day, time(), tzinfo=zone)
     earlier = midnight.astimezone(UTC)
     if earlier.astimezone(zone).replace(tzinfo=None) == midnight.replace(tzinfo=None):
         return earlier
-    # There is no midnight. Read with the offset of after the change it lies before the change,
-    # and the other way round.
+    # Midnight does not exist. With the offset from after the change it falls before the change,
+    # and vice versa.
     before = midnight.replace(fold=1).astimezone(UTC)
     return _first(before, earlier, lambda at: at.astimezone(zone).date() >= day)
 
 
 def day_of(at: datetime, zone: ZoneInfo) -> date:
-    """The product day that an instant belongs to."""
+    """Return the product day that contains the instant."""
     day = at.astimezone(zone).date()
     while at >= day_start(day + _DAY, zone):  # the clock was set back over midnight
         day += _DAY
@@ -43,13 +43,13 @@ def day_of(at: datetime, zone: ZoneInfo) -> date:
 
 
 def day_window(at: datetime, zone: ZoneInfo) -> Window:
-    """The product day that holds the instant, of 23 to 25 hours as a rule."""
+    """Return the product day that contains the instant; usually 23 to 25 hours long."""
     day = day_of(at, zone)
     return day_start(day, zone), day_start(day + _DAY, zone)
 
 
 def hour_window(at: datetime, zone: ZoneInfo) -> Window:
-    """The hour that holds the instant; shorter where the clock is set within it."""
+    """Return the hour that contains the instant; shorter if the clock is changed within it."""
     at = at.astimezone(UTC)
     local = at.astimezone(zone)
     offset = local.utcoffset()
@@ -64,7 +64,7 @@ def hour_window(at: datetime, zone: ZoneInfo) -> Window:
     return start, end
 
 
-# The window of each digest period that holds an instant.
+# For each digest period, the function that returns the window containing an instant.
 WINDOWS: dict[str, Callable[[datetime, ZoneInfo], Window]] = {
     "daily": day_window,
     "hourly": hour_window,
@@ -72,7 +72,7 @@ WINDOWS: dict[str, Callable[[datetime, ZoneInfo], Window]] = {
 
 
 def edges(period: str, first: datetime, last: datetime, zone: ZoneInfo) -> list[datetime]:
-    """Where the windows from the one of ``first`` to that of ``last`` begin, and the last ends."""
+    """Return the start of each window from ``first`` to ``last``, and the end of the last."""
     start, end = WINDOWS[period](first, zone)
     found = [start, end]
     while end <= last:
@@ -92,9 +92,9 @@ def last_days(at: datetime, count: int, zone: ZoneInfo) -> list[datetime]:
 
 
 def _first(start: datetime, end: datetime, holds: Callable[[datetime], bool]) -> datetime:
-    """The first whole second from ``start`` to ``end`` at which something holds from then on.
+    """Return the first whole second from ``start`` to ``end`` from which ``holds`` stays true.
 
-    Clocks are set at whole seconds.
+    Clocks change at whole seconds.
     """
     second = timedelta(seconds=1)
     return start + second * bisect_left(

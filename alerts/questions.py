@@ -1,7 +1,7 @@
-"""What can be asked of the engine and done to it: one function behind an endpoint and its command.
+"""Every query and action on the engine, shared by the admin endpoint and its command.
 
-Each question lists its parameters, from which the endpoint reads its query and the command builds
-its options, so that the two cannot drift.
+Each question declares its parameters. The endpoint parses its query string from them and the
+command builds its options from them, so the two cannot drift apart.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ Answer = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and when: ``key_id`` stands for the caller in the audit."""
+    """Who asks, and when; ``key_id`` identifies the caller in the audit."""
 
     settings: Settings
     now: datetime
     key_id: str
 
     def as_writer(self) -> dict[str, Any]:
-        """What the functions that write want to know of the caller."""
+        """Keyword arguments for the functions that write."""
         return {"now": self.now, "token_key_id": self.key_id}
 
 
 class NotFound(Exception):
-    """There is no row of this id; ``what`` is ``run``, ``delivery``, ``event`` and so on."""
+    """No row has this id; ``what`` is ``run``, ``delivery``, ``event`` and so on."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"no {what} has this id")
@@ -59,12 +59,12 @@ class NotFound(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """``ask(conn, caller, **values)`` answers within one transaction.
+    """A query or action; ``ask(conn, caller, **values)`` answers it within one transaction.
 
-    It raises ``psycopg2.Error``, :class:`NotFound` and :class:`~alerts.readers.BadValue`.
-    ``subject`` is the row asked for, whose ``id`` a path of the web app holds and a command takes
-    as its argument. ``failed(answer, **values)`` says whether the answer is bad news: status 503,
-    or exit code 1.
+    ``ask`` raises ``psycopg2.Error``, :class:`NotFound` and :class:`~alerts.readers.BadValue`.
+    ``subject`` is the requested row: its ``id`` comes from the path in the web app and from the
+    argument of the command. If ``failed(answer, **values)`` is true, the endpoint answers 503 and
+    the command exits with 1.
     """
 
     ask: Callable[..., Answer]
@@ -76,7 +76,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Subject:
-    """One row by its id; ``what`` as of :class:`NotFound`."""
+    """A row identified by its id; ``what`` as in :class:`NotFound`."""
 
     what: str
     id: Reader[Any]
@@ -181,7 +181,7 @@ def _retry_failed(conn: db.Connection, caller: Caller, **values: Any) -> Answer:
 
 
 def _scrubbing(act: Callable[..., Answer]) -> Callable[..., Answer]:
-    """Pausing and resuming keep a reason, from which addresses and secrets are taken out."""
+    """Pausing and resuming store a reason; addresses and secrets are removed from it first."""
 
     def ask(conn: db.Connection, caller: Caller, channel: str | None, reason: str | None) -> Answer:
         scrub = redactor_for(caller.settings).scrub

@@ -1,4 +1,4 @@
-"""Texts from outside as typed values, the same for environment, query string and command line."""
+"""Parse outside text into typed values: one set for environment, query string, command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from alerts.paging import checked_cursor
 
 T = TypeVar("T")
 
-LARGEST_ID = 2**63 - 1  # PostgreSQL's BIGINT: whatever an id column can hold can be asked for
-# Product days and windows reach years around a time, and datetime ends at 1 and at 9999.
+LARGEST_ID = 2**63 - 1  # the largest BIGINT, so any stored id can be requested
+# Product days and windows look beyond the given time, and datetime covers only years 1 to 9999.
 _FIRST_YEAR, _LAST_YEAR = 1970, 2999
 _ON = frozenset({"true", "1", "yes", "on"})
 _OFF = frozenset({"false", "0", "no", "off"})
@@ -22,10 +22,10 @@ _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True)
 class Reader(Generic[T]):
-    """How one kind of value is read.
+    """Reads one kind of value.
 
-    ``read`` raises ValueError for a text that does not fit, ``takes`` is the object of "it takes
-    ...", and ``placeholder`` stands for the value where a command shows its usage.
+    ``read`` raises ValueError for invalid text, ``takes`` completes the sentence "it takes ...",
+    and ``placeholder`` represents the value in a command's usage.
     """
 
     read: Callable[[str], T]
@@ -35,9 +35,9 @@ class Reader(Generic[T]):
 
 @dataclass(frozen=True)
 class Parameter:
-    """A named value of an endpoint or a command; ``name`` is that of the query string.
+    """A named parameter of an endpoint or a command; ``name`` is its name in the query string.
 
-    ``about`` says in a few words what it is for.
+    ``about`` is a short description.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Parameter:
 
 
 class BadValue(Exception):
-    """A value that was read but cannot be used where it was given; ``takes`` as of a reader."""
+    """A well-formed value that is not allowed here; ``takes`` as in :class:`Reader`."""
 
     def __init__(self, name: str, takes: str) -> None:
         super().__init__(f"{name} takes {takes}")
@@ -56,7 +56,7 @@ class BadValue(Exception):
 
 
 def integer(low: int, high: int) -> Reader[int]:
-    """A whole number of the closed range, in ASCII digits."""
+    """A whole number from ``low`` to ``high`` inclusive, in ASCII digits."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,19}", text) or not low <= int(text) <= high:
@@ -67,7 +67,7 @@ def integer(low: int, high: int) -> Reader[int]:
 
 
 def choice(words: Iterable[str]) -> Reader[str]:
-    """One of the words, as it is written."""
+    """One of the words, matched exactly."""
     known = tuple(map(str, words))
 
     def read(text: str) -> str:
@@ -79,7 +79,7 @@ def choice(words: Iterable[str]) -> Reader[str]:
 
 
 def comma_list(words: Iterable[str]) -> Reader[tuple[str, ...]]:
-    """One or more of the words with commas between."""
+    """One or more of the words, separated by commas."""
     known = tuple(words)
 
     def read(text: str) -> tuple[str, ...]:
@@ -103,7 +103,7 @@ def is_storable(text: str) -> bool:
 
 
 def switch(text: str) -> bool | None:
-    """What a variable that turns something on or off says; None for a word that is neither."""
+    """Parse an on/off variable; None if the word means neither."""
     word = text.strip().lower()
     return True if word in _ON else False if word in _OFF else None
 
@@ -130,9 +130,9 @@ def _ids(text: str) -> tuple[int, ...]:
 
 
 ID = Reader(integer(1, LARGEST_ID).read, f"a whole number from 1 to {LARGEST_ID}", "ID")
-# Sorted and without repeats.
+# Sorted, without duplicates.
 IDS = Reader(_ids, "positive ids separated by commas", "IDS")
 BOOLEAN = Reader(_boolean, "true, false, 1 or 0", "BOOLEAN")
-# One without an offset is UTC.
+# A time without an offset is UTC.
 TIME = Reader(_time, "an ISO time like 2022-03-08T18:00:00Z", "TIME")
 CURSOR = Reader(checked_cursor, "the next_before of an earlier answer", "CURSOR")

@@ -1,12 +1,12 @@
-"""The one place that scrubs: texts and exceptions on their way to logs, run rows and people.
+"""Redacts text and exceptions before they reach logs, run rows and people.
 
-Two nets. Known secrets go wherever they stand, also URL-encoded or inside base64. Patterns catch
-what only looks like a secret or a person: addresses, phone numbers, tokens, credentials in URLs,
-values behind telling keys.
+There are two safety nets. Known secrets are removed anywhere, including URL-encoded or inside
+base64. Patterns remove anything that looks like a secret or personal data: addresses, phone
+numbers, tokens, credentials in URLs, values of keys such as ``password``.
 
-What must stay readable: integers, UUIDs (run ids), Git's and SHA digests. So bare hexadecimal is
-taken for a key only when its length is not 32, 40 or 64, and other runs only when they mix upper
-case, lower case and digits; keys that look like a UUID or a digest are caught as known secrets.
+Integers, UUIDs (run ids), Git hashes and SHA digests must stay readable. So bare hexadecimal counts
+as a key only if its length is not 32, 40 or 64, and other strings only if they mix upper case,
+lower case and digits. Keys that look like a UUID or a digest are caught as known secrets.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from alerts.settings.config import Settings
 
 REDACTED = "[redacted]"
-SECRET_LENGTH_MIN = 6  # shorter ones would turn up in ordinary words
-_SCANNED_FACTOR = 8  # how much of a text patterns look at, as a multiple of what is kept
+SECRET_LENGTH_MIN = 6  # shorter secrets would match parts of ordinary words
+_SCANNED_FACTOR = 8  # patterns scan this multiple of the length that is kept
 _SCANNED_MIN = 4000
 
 _QUOTED = r"""[bru]?(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?)"""
@@ -40,14 +40,14 @@ _KEYS = (
     r"passw(?:or)?d|passwd|pwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key"
     r"|credentials?|chat[_-]?id|phone(?:[_-]?number)?|mobile|msisdn|cookie"
 )
-# For keys of mappings: the whole key or its end, as in ``telegram_chat_id``.
+# For mapping keys: matches the whole key or its end, as in ``telegram_chat_id``.
 KEY_PATTERN = re.compile(rf".*(?:{_KEYS}|authorization)", re.IGNORECASE)
 _LOCAL = r"""[^\s@"'<>()\[\]{},;:/?&=]"""
-# In this order: the wider patterns first, so that no part of their match is left over.
+# The wider patterns come first, so that no part of their match is left behind.
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # scheme://user:password@host; the password may hold slashes or an @ that nobody encoded.
+    # scheme://user:password@host; the password may contain unencoded slashes or an @.
     (re.compile(r"(://)(?:[^\s/?#@]*:\S*|[^\s/?#]+)@"), rf"\1{REDACTED}@"),
-    # A bot token, bare or in Telegram's /bot<token>/method addresses.
+    # A bot token, bare or in a Telegram URL such as /bot<token>/method.
     (re.compile(r"(?<!\d)\d{5,20}(?::|%3A)[\w-]{30,}", re.I), REDACTED),
     (
         re.compile(
@@ -82,7 +82,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-# What our own messages say a variable takes: whoever reads that needs it whole.
+# Example values in our own messages, which the reader must see in full.
 _EXAMPLES = tuple(
     (re.compile(rf"(?<!\S){re.escape(example)}(?![^\s;,.])"), chr(number), example)
     for number, example in enumerate(
@@ -97,7 +97,7 @@ _EXAMPLES = tuple(
 
 
 class Redactor:
-    """Scrubs texts. Knows ``secrets`` exactly; those under six characters are left to patterns."""
+    """Scrubs text. Secrets shorter than six characters are caught only by the patterns."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {
@@ -107,26 +107,26 @@ class Redactor:
             for form in _forms(secret)
             if form not in REDACTED
         }
-        # The longest first: a URL goes as a whole before the password inside of it.
+        # Longest first, so a whole URL is replaced before the password inside it.
         self._forms = sorted(known, key=lambda form: (-len(form), form))
 
     def __repr__(self) -> str:
         return f"Redactor({len(self._forms)} forms)"
 
     def scrub(self, text: str, limit: int = 300) -> str:
-        """``text`` as one harmless line of at most ``limit`` characters."""
+        """Return ``text`` as one safe line of at most ``limit`` characters."""
         line = clean_line(self._without_secrets(text))
         scanned = max(_SCANNED_FACTOR * limit, _SCANNED_MIN)
         if len(line) > scanned:
             line = line[:scanned].rpartition(" ")[0]  # half a token would not be recognized
-        # Under a control character, which no cleaned line holds, no pattern finds them.
+        # No pattern matches the control characters that stand in; no cleaned line contains them.
         for example, stand_in, _ in _EXAMPLES:
             line = example.sub(stand_in, line)
         for pattern, replacement in _PATTERNS:
             line = pattern.sub(replacement, line)
         for _, stand_in, shown in _EXAMPLES:
             line = line.replace(stand_in, shown)
-        # Cleaning may have put together a secret that something invisible had parted.
+        # Cleaning may have joined the parts of a secret that an invisible character had split.
         return cut(self._without_secrets(line), limit)
 
     def _without_secrets(self, text: str) -> str:
@@ -137,7 +137,7 @@ class Redactor:
 
 
 def redactor_for(settings: Settings) -> Redactor:
-    """A redactor that knows every :class:`Secret` of ``settings``, wherever it stands there."""
+    """Return a redactor that knows every :class:`Secret` in ``settings``, however deeply nested."""
     secrets = {secret.reveal() for secret in _secrets_in(settings)}
     if settings.database_url is not None:
         secrets |= _passwords_of(settings.database_url.reveal())
@@ -145,15 +145,15 @@ def redactor_for(settings: Settings) -> Redactor:
 
 
 def describe_exception(error: BaseException, redactor: Redactor, limit: int = 300) -> str:
-    """The type, the code if there is one, and the first line of the text, free of values.
+    """Return the exception's type, its code if any, and its first line with values removed.
 
-    A database error gives its SQLSTATE and what it concerns (constraint, table, column), never
-    the detail or a quoted row value.
+    For a database error: its SQLSTATE and the constraint, table or column concerned, never the
+    detail or a quoted row value.
     """
     if isinstance(error, psycopg2.Error):
         return redactor.scrub(_describe_database_error(error), limit)
     text = _first_line(error)
-    if isinstance(error, ValueError | KeyError):  # these quote what they choked on
+    if isinstance(error, ValueError | KeyError):  # these quote the offending value
         text = _without_quoted(text)
     name = type(error).__name__
     code = getattr(error, "code", None)
@@ -188,7 +188,7 @@ _CONNECTION_KINDS = (
     "no such file or directory",
 )
 _NO_SUCH = re.compile('(database|role) ".*" does not exist')
-_QUOTE = re.compile("[\"«»„“”‘’`]|(?<!n)'|'(?!t\\b)")  # all but the one of "can't"
+_QUOTE = re.compile("[\"«»„“”‘’`]|(?<!n)'|'(?!t\\b)")  # but not the apostrophe in "can't"
 
 
 def _describe_database_error(error: psycopg2.Error) -> str:
@@ -197,13 +197,13 @@ def _describe_database_error(error: psycopg2.Error) -> str:
     if error.pgcode:
         name = f"{name} {error.pgcode}"
     if _said_by_a_function(error):
-        # A trigger of the host may say anything about a row, also in the names it gives.
+        # A trigger of the host may reveal row values, even in the names it reports.
         function = _FUNCTION.search((diag.context or "").partition("\n")[0])
         return f"{name}: raised by function {function[1]}" if function else f"{name}: raised"
     if diag.message_primary:
         text = diag.message_primary
-        # Class 42 quotes names of tables and columns; the others may quote what a row held, and
-        # so does a statement that a function has put together.
+        # Class 42 quotes only table and column names. Other classes may quote row values, and so
+        # may a statement that a function assembled.
         if not (error.pgcode or "").startswith("42") or diag.context:
             text = _without_quoted(text)
     else:
@@ -218,15 +218,15 @@ def _describe_database_error(error: psycopg2.Error) -> str:
     return f"{name}: {text}" if text else name
 
 
-# The server's own code for RAISE and ASSERT; a RAISE may carry any SQLSTATE.
+# The server functions behind RAISE and ASSERT; a RAISE may carry any SQLSTATE.
 _RAISERS = ("exec_stmt_raise", "exec_stmt_assert")
-# Classes that the server itself raises in the middle of a function.
+# SQLSTATE classes that the server itself raises while a function runs.
 _SERVER_CLASSES = ("21", "22", "23", "25", "40", "42", "53", "54", "55", "57")
 _FUNCTION = re.compile(r"([\w.]+)\(")
 
 
 def _said_by_a_function(error: psycopg2.Error) -> bool:
-    """Whether the text of a server's error is the author's of some function, not the server's."""
+    """Whether the error text was written by a function's author rather than by the server."""
     if error.diag.source_function in _RAISERS:
         return True
     inside = error.diag.context is not None
@@ -234,7 +234,7 @@ def _said_by_a_function(error: psycopg2.Error) -> bool:
 
 
 def _connection_kind(error: psycopg2.Error) -> str:
-    """What libpq says without a server's answer, free of hosts, users and connection strings."""
+    """Return libpq's own error without hosts, users or connection strings."""
     try:
         whole = str(error).lower()
     except Exception:  # a broken __str__ must not hide the error
@@ -249,9 +249,9 @@ def _connection_kind(error: psycopg2.Error) -> str:
 
 
 def _without_quoted(text: str) -> str:
-    """``text`` with all from the first quotation mark to the last one taken out.
+    """Remove everything from the first quotation mark to the last.
 
-    The value between may hold marks itself; a mark without a partner takes all that follows.
+    The value in between may contain quotation marks itself. A single mark removes all that follows.
     """
     places = [match.start() for match in _QUOTE.finditer(text)]
     if not places:
@@ -278,7 +278,7 @@ def _forms(secret: str) -> Iterator[str]:
     yield quote_plus(secret, errors="replace")
     raw = secret.encode(errors="replace")
     for offset in range(3):
-        # The characters that no neighbour of the secret has a part in.
+        # Only the base64 characters that are independent of the bytes around the secret.
         first, last = -(-offset * 8 // 6), (offset + len(raw)) * 8 // 6
         for encode in (b64encode, urlsafe_b64encode):
             yield encode(b"\0" * offset + raw).decode()[first:last]
@@ -298,11 +298,11 @@ def _secrets_in(value: object) -> Iterator[Secret]:
 
 
 def _passwords_of(dsn: str) -> set[str]:
-    """The passwords of a connection string, decoded and as they are written."""
+    """Return the passwords in a connection string, both decoded and as written."""
     written = re.match(r"[^:/]+://[^:@/]*:(.*)@", dsn)
     found = {written[1]} if written else set()
     try:
         parts = parse_dsn(dsn)
-    except psycopg2.Error:  # it will fail with a better word where it is used
+    except psycopg2.Error:  # connecting will fail with a better message
         return found
     return found | {str(parts[key]) for key in ("password", "sslpassword") if key in parts}

@@ -1,4 +1,4 @@
-"""The web app: admin endpoints over run history, health and repair, and two public routes."""
+"""The web app: admin endpoints for run history, health and repair, and two public routes."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ROUTE = "alerts.route"  # read by gunicorn.conf.py
 
 
 def create_app(settings: Settings | None = None) -> Flask:
-    """The app, from ``settings`` or the environment.
+    """Create the app from ``settings`` or the environment.
 
-    Raises :class:`ConfigError` when a variable does not parse or DATABASE_URL is
-    unset. Without INTERNAL_RUNNER_TOKEN the app starts and its admin endpoints answer 503.
+    Raises :class:`ConfigError` if a variable is invalid or DATABASE_URL is unset. Without
+    INTERNAL_RUNNER_TOKEN the app starts, but its admin endpoints answer 503.
     """
     settings = settings or Settings.from_env(os.environ)
     setup_logging(redactor_for(settings), json_lines=True)
     app = Flask(__name__, static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.url_map.merge_slashes = False  # an address with // is unknown, not a redirect in HTML
+    app.url_map.merge_slashes = False  # answer a path with // with 404, not with an HTML redirect
     current.install(app, settings)
     app.register_blueprint(admin_blueprint())
     app.register_blueprint(public.public_blueprint())
@@ -46,6 +46,6 @@ def _never_cached(response: Response) -> Response:
 
 
 def _name_route(response: Response) -> Response:
-    # For the access log: the address itself may hold anything that somebody put there.
+    # For the access log, because the path itself may contain anything the client sent.
     request.environ[ROUTE] = request.url_rule.rule if request.url_rule else "(unknown)"
     return response

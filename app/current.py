@@ -1,4 +1,4 @@
-"""What a request works with: the settings, the clock and the database of the current app."""
+"""The current app's settings, clock and database, for use in a request."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from app.wrong_tokens import WrongTokens
 
 
 def install(app: Flask, settings: Settings) -> None:
-    """Give the app what the functions below return. Raises :class:`ConfigError`."""
+    """Store the settings and database on the app. Raises :class:`ConfigError`."""
     app.extensions["alerts_settings"] = settings
     app.extensions["alerts_database"] = Database(require_database_url(settings))
     app.extensions["alerts_wrong_tokens"] = WrongTokens()
 
 
 def settings() -> Settings:
-    """The current app's settings."""
     found: Settings = current_app.extensions["alerts_settings"]
     return found
 
 
 def database() -> Database:
-    """The current app's database."""
     found: Database = current_app.extensions["alerts_database"]
     return found
 
@@ -38,5 +36,5 @@ def wrong_tokens() -> WrongTokens:
 
 
 def business_now() -> datetime:
-    """What the business clock says."""
+    """The current business time."""
     return Clock(settings().clock).now()

@@ -1,8 +1,7 @@
-"""The web app's connections: a few, kept, which also work through a pooler.
+"""The web app's small pool of connections, which also works through a pooler.
 
-A database that hangs must not take the app with it: each request waits a few seconds at most,
-and no more requests wait at a time than there are connections. So there is always a thread left
-that can say so.
+A hung database must not take the app down. Each request waits at most a few seconds, and no more
+requests wait at once than there are connections, so a thread is always free to report the problem.
 """
 
 from __future__ import annotations
@@ -19,38 +18,38 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from alerts import db
 
-CONNECTIONS = 4  # a process; gunicorn.conf.py gives it twice the threads
+CONNECTIONS = 4  # per process; gunicorn.conf.py sets twice as many threads
 STATEMENT_TIMEOUT_MS = 10_000
 CONNECT_SECONDS = 3
 PING_SECONDS = 2.0
-# How long a request waits for a connection while none of those under way gets done.
+# How long a request waits for a connection while no running request completes.
 STALLED_SECONDS = 0.8
 _GONE = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
 
 class Database:
-    """Transactions for requests. Connects when first needed, so the app starts without one."""
+    """Transactions for requests. Connects when first used, so the app starts without a database."""
 
     def __init__(self, database_url: str) -> None:
         self._database_url = database_url
-        self._kept: deque[db.Connection] = deque()  # connections that nobody uses now
+        self._kept: deque[db.Connection] = deque()  # idle connections
         self._turns = _Turns(CONNECTIONS)
-        # One thread for pings: while one hangs on a dead network the next ones do not pile up.
+        # A single thread, so that pings do not pile up while one hangs on a dead network.
         self._pings = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ping")
 
     @contextmanager
     def transaction(self, *, read_only: bool = True) -> Iterator[db.Connection]:
-        """A transaction on a kept connection, or on a new one. Raises ``psycopg2.Error``."""
+        """A transaction on an idle connection or a new one. Raises ``psycopg2.Error``."""
         with self._turns.one(), self._transaction(read_only=read_only) as conn:
             yield conn
 
     def answers(self) -> bool:
-        """Does the database answer within two seconds?"""
+        """Whether the database answers within two seconds."""
         ping = self._pings.submit(self._ping)
         try:
             return ping.result(timeout=PING_SECONDS)
         except (psycopg2.Error, TimeoutError):
-            ping.cancel()  # one that still waits for its turn would only make others wait
+            ping.cancel()  # if it is still queued, it would only delay the next ones
             return False
 
     def _ping(self) -> bool:
@@ -64,10 +63,10 @@ class Database:
             yield conn
 
     def _begin(self, stack: ExitStack, *, read_only: bool) -> db.Connection:
-        """Begin on a connection that is given back when ``stack`` ends.
+        """Begin a transaction on a connection that is returned when ``stack`` ends.
 
-        That a kept one was dropped by the server, answers no more, or leads to what has become a
-        standby shows only now: it is replaced once, before anything was done on it.
+        Only BEGIN reveals that an idle connection was dropped, is hung or now leads to a standby.
+        It is then replaced once, before anything was done on it.
         """
         kept = self._take()
         if kept is not None:
@@ -99,7 +98,7 @@ class Database:
         )
 
     def _take(self) -> db.Connection | None:
-        """The kept connection used last; None when there is none."""
+        """Return the most recently used idle connection, or None."""
         with suppress(IndexError):
             return self._kept.pop()
         return None
@@ -111,13 +110,13 @@ class Database:
             self._kept.append(conn)
 
     def _forget(self) -> None:
-        """Close what is kept: where one has gone bad, the others have too."""
+        """Close all idle connections: if one has gone bad, the others probably have too."""
         while (conn := self._take()) is not None:
             _close(conn)
 
 
 class _Turns:
-    """So many requests at a time; one more waits only while those under way get done."""
+    """Limits concurrent requests; another one waits only while the running ones make progress."""
 
     def __init__(self, free: int) -> None:
         self._free = free
@@ -126,7 +125,7 @@ class _Turns:
 
     @contextmanager
     def one(self) -> Iterator[None]:
-        """Take a turn. Raises ``psycopg2.OperationalError`` when none comes."""
+        """Take a turn. Raises ``psycopg2.OperationalError`` if none becomes free."""
         with self._changed:
             while not self._free:
                 left = self._moved_at + STALLED_SECONDS - time.monotonic()
@@ -139,7 +138,7 @@ class _Turns:
         try:
             yield
         except _GONE:
-            moved = False  # it did not get done, it gave up
+            moved = False  # the request gave up, so this is no progress
             raise
         finally:
             with self._changed:

@@ -1,4 +1,4 @@
-"""One place for errors: every one is JSON with a code and a sentence, whatever went wrong."""
+"""All error answers: JSON with a code and a sentence, whatever went wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("app.errors")
 
 
 class ApiError(Exception):
-    """An answer that is an error: HTTP status, stable code, and a sentence for people."""
+    """An error answer: HTTP status, stable code, and a sentence for people."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ class ApiError(Exception):
 
 
 def register(app: Flask) -> None:
-    """Have every error of the app answered here."""
+    """Register the handlers for every error of the app."""
     app.register_error_handler(ApiError, _api_error)
     app.register_error_handler(psycopg2.Error, _database_error)
     app.register_error_handler(HTTPException, _http_error)
@@ -54,17 +54,17 @@ def _http_error(error: HTTPException) -> Response:
 
 _SENTENCES = {
     404: "There is nothing at this address.",
-    405: "This address does not take this method.",
+    405: "This address does not support this method.",
 }
 
 
 def _database_error(error: psycopg2.Error) -> Response:
-    log.error("the database failed: %s", error)  # described and scrubbed by the handler
+    log.error("the database failed: %s", error)  # the handler describes and scrubs it
     if db.lacks_migrations(error):
-        text = f"The database lacks tables of this version; {db.MIGRATE}."
+        text = f"The database lacks tables that this version needs; {db.MIGRATE}."
         return _answer(503, "migrations_pending", text)
     if isinstance(error, (CharacterNotInRepertoire, UntranslatableCharacter)):
-        text = "A parameter holds characters that the database cannot store."
+        text = "A parameter contains characters that the database cannot store."
         return _answer(400, "bad_parameter", text)
     if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
         return _answer(503, "database_unavailable", "The database does not answer; try again.")

@@ -1,4 +1,4 @@
-"""Query parameters: typed, bounded, and 400 with the parameter's name for anything else."""
+"""Typed and bounded query parameters; anything else is a 400 that names the parameter."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from app.errors import ApiError
 
 
 def read_query(parameters: Iterable[Parameter] = ()) -> dict[str, Any]:
-    """The request's values by name, defaults included; no other parameter is known."""
+    """Return the request's values by name, including defaults; other parameters are refused."""
     known = {parameter.name: parameter for parameter in parameters}
     for name, values in request.args.lists():
         if name not in known:
-            # The name comes from outside: only what could be one is repeated.
+            # The name is untrusted, so it is repeated only if it looks like a parameter name.
             shown = name if re.fullmatch(r"[\w.-]{1,40}", name, re.ASCII) else "(not shown)"
             raise bad_parameter(shown, f"is not known here; known: {', '.join(known) or 'none'}")
         if len(values) > 1:
@@ -26,7 +26,7 @@ def read_query(parameters: Iterable[Parameter] = ()) -> dict[str, Any]:
 
 
 def bad_parameter(name: str, what: str) -> ApiError:
-    """A parameter that is not as it should be; ``what`` goes behind its name."""
+    """The error for an invalid parameter; ``what`` follows its name in the sentence."""
     return ApiError(400, "bad_parameter", f"Parameter {name} {what}.")
 
 

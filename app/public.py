@@ -1,4 +1,4 @@
-"""The public routes: is the service up, and the newest global events."""
+"""The public routes: whether the service is up, and the newest global events."""
 
 from __future__ import annotations
 

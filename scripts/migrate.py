@@ -9,7 +9,7 @@ import sys
 from datetime import UTC
 from pathlib import Path
 
-# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+# The script can be run by path from any folder, so import from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from alerts import migrations
@@ -18,16 +18,16 @@ from alerts.settings.config import ConfigError, database_url_of
 
 DESCRIPTION = """\
 Applies sql/NNNN_name.sql in order to the database that DATABASE_URL names. Each file runs in
-one transaction together with its row in schema_migrations: it is applied whole or not at all,
-and only once, also when several deploys run at the same time. Run it again at any time.
+one transaction together with its row in schema_migrations: it is applied completely or not at
+all, and only once, even if several deploys run at the same time. It is safe to run again.
 """
 EPILOG = """\
 exit codes
-  0  everything is applied (--status: what is applied agrees with the files)
-  1  a file out of sequence, badly named, changed or missing; a schema_migrations of another
-     tool, or with a gap; an SQL error (its file and line are named); a table or another run in
-     the way for too long; no DATABASE_URL; no answer from the database. Files applied before
-     the error stay applied, the failing one is undone.
+  0  everything is applied (--status: what is applied matches the files)
+  1  a file is out of sequence, misnamed, changed or missing; schema_migrations belongs to
+     another tool or has a gap; an SQL error (with file and line); a table or another run
+     blocked this one for too long; DATABASE_URL is not set; the database does not answer.
+     Files applied before the error stay applied; the failing file is rolled back.
   2  wrong usage
 
 environment
@@ -35,16 +35,16 @@ environment
                 address works too.
 """
 DRY_RUN_HELP = """\
-run all pending files in one transaction and roll it back: finds SQL errors, changes nothing
-(but for numbers drawn from existing sequences). Until its end it holds the locks of all
-pending files, so a big table they change is blocked meanwhile; use it in a quiet hour. Rarely,
+run all pending files in one transaction and roll it back: finds SQL errors and changes nothing
+except values drawn from existing sequences. It holds the locks of all pending files until the
+end, so a big table they change is blocked for that time; use it in a quiet hour. In rare cases,
 files that work one by one fail in one transaction (a new enum value used by the next file)
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit code."""
-    # Ctrl-C ends the process at once, also inside a long statement; the server rolls back.
+    """Run the command and return its exit code."""
+    # Ctrl-C ends the process at once, even during a long statement; the server rolls back.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     options = _parser().parse_args(arguments)
     try:
@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=migrations.MIGRATIONS_DIR,
         metavar="DIR",
-        help="the folder of the files (default: sql/ of this repository)",
+        help="folder with the files (default: sql/ in this repository)",
     )
     parser.add_argument(
         "--lock-timeout",
@@ -102,7 +102,7 @@ def _seconds(text: str) -> float:
 
 
 def _database_url() -> str:
-    # Alone, without the other settings: migrating needs nothing else to be right.
+    # Only this setting is read, so migrating works even if others are invalid.
     try:
         return database_url_of(os.environ)
     except ConfigError as error:
@@ -142,7 +142,7 @@ def _print_table(found: MigrationStatus) -> None:
 
 
 def _print_line(line: str) -> None:
-    print(line, flush=True)  # seen at once in a deploy's log
+    print(line, flush=True)  # so that a deploy's log shows it immediately
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_smtp() -> None:
 
 
 def test_statuses() -> None:
-    table = section("What holds for all of them").partition("| status |")[2]
+    table = section("All providers").partition("| status |")[2]
     rows = re.findall(r"^\| ([\d, x]+) \| `(\w+)` \|$", table, re.MULTILINE)
     assert len(rows) == 4
     for statuses, code in rows:

@@ -1,4 +1,4 @@
-"""The channels: one table of providers, each with its adapter in a module of its own."""
+"""The channels: one table of providers, with one adapter module per provider."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _BY_NAME = {provider.name: provider for provider in PROVIDERS}
 
 
 def build_channels(settings: ChannelSettings, options: CallOptions) -> dict[str, Channel]:
-    """One adapter for each configured channel, by the channel's name.
+    """Return one adapter per configured channel, keyed by channel name.
 
-    Nothing is connected to before the first message.
+    No connection is opened before the first message.
     """
     return {
         channel: _BY_NAME[provider].build(settings.values, channel, options)

@@ -1,4 +1,4 @@
-"""What every channel adapter takes and gives."""
+"""The interface of every channel adapter."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message ready to leave, rendered for its channel.
+    """One message, rendered for its channel and ready to send.
 
     ``subject`` and ``html`` are empty for channels without them. For Telegram ``text`` is
     already escaped for ``parse_mode`` HTML and within its limit; for SMS it fits two segments.
@@ -22,13 +22,13 @@ class Message:
     html: str = ""
 
     def __repr__(self) -> str:
-        # Destination and texts are personal data and reprs end up in tracebacks.
+        # Destination and texts are personal data, and reprs end up in tracebacks.
         return f"Message(key={self.key!r})"
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The message was taken at another address, which is the recipient's from now on."""
+    """The message was accepted at another address, which replaces the recipient's from now on."""
 
     message_id: str | None
     destination: str
@@ -38,18 +38,18 @@ class Moved:
 
 
 class Channel(Protocol):
-    """An adapter for one provider; used by several threads at once."""
+    """An adapter for one provider; must be safe to use from several threads at once."""
 
-    name: str  # the provider's
+    name: str  # the provider's name
 
     def send(self, message: Message) -> str | Moved | None:
-        """Hand the message to the provider; its message id, or None when it gave none.
+        """Hand the message to the provider and return its message id, or None if it gave none.
 
-        :class:`Moved` where the provider has a new address for the recipient.
+        Returns :class:`Moved` if the provider has a new address for the recipient.
 
-        Raises :class:`alerts.failures.DeliveryError`; any other exception is a bug and is
+        Raises :class:`alerts.failures.DeliveryError`. Any other exception is a bug and is
         recorded as ``outcome_unknown``.
         """
 
     def close(self) -> None:
-        """Close kept connections. Called once, when no send is under way."""
+        """Close open connections. Called once, when no send is in progress."""

@@ -31,7 +31,7 @@ from alerts.settings.env import Secret
 API_KEY = secret_variable("BREVO_API_KEY")
 API_BASE = origin_variable("BREVO_API_BASE", "https://api.brevo.com")
 
-# Brevo takes UUIDs only for idempotency keys; this one makes them from ours.
+# Brevo accepts only UUIDs as idempotency keys; this namespace derives them from our keys.
 _KEY_NAMESPACE = uuid.UUID("7c0b7f0e-5f0a-5d8e-9a52-1f9a3a1d5b0c")
 SHAPE = Shape(
     taken=lambda fields: "messageId" in fields or "messageIds" in fields,
@@ -39,10 +39,10 @@ SHAPE = Shape(
         isinstance(fields.get("code"), str) and isinstance(fields.get("message"), str)
     ),
 )
-# There is no code for a refused sender: that comes as invalid_parameter, like much else.
+# A refused sender has no code of its own; it is reported as invalid_parameter, like much else.
 CODES = {
     "not_enough_credits": FailureCode.QUOTA_PROVIDER,
-    "unauthorized": FailureCode.AUTH_FAILED,  # also from an IP address that it does not know
+    "unauthorized": FailureCode.AUTH_FAILED,  # also for an IP address that is not authorized
     "permission_denied": FailureCode.AUTH_FAILED,
     "reseller_permission_denied": FailureCode.AUTH_FAILED,
     "account_under_validation": FailureCode.AUTH_FAILED,
@@ -80,7 +80,7 @@ class BrevoChannel:
         )
 
     def send(self, message: Message) -> str | None:
-        """Hand the email to Brevo; its message id."""
+        """Hand the email to Brevo and return its message id."""
         sender = self._sender.usable()
         recipient = recipient_of(message, smtputf8=False)
         headers = {
@@ -94,21 +94,21 @@ class BrevoChannel:
             return message_id(given, message.destination, self._key.reveal())
         own_code = answer.fields.get("code")
         if answer.status == 400 and own_code == "duplicate_parameter":
-            return None  # the idempotency key is known: an earlier attempt was taken
+            return None  # the idempotency key is known: an earlier attempt was accepted
         code = CODES.get(str(own_code)) if answer.status < 500 else None
         if answer.status == 403:
             code = code or FailureCode.AUTH_FAILED
         raise self._api.failure(answer, own_code, code)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the open connections."""
         self._api.close()
 
     def _body(self, message: Message, sender: Mailbox, recipient: Mailbox) -> bytes:
         from_ = {"email": str(sender)}
         if self._sender.name:
             from_["name"] = self._sender.name
-        # Brevo sets the Message-ID itself and takes no other.
+        # Brevo sets the Message-ID itself and accepts no other.
         body: dict[str, object] = {
             "sender": from_,
             "to": [{"email": str(recipient)}],

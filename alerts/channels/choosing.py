@@ -1,4 +1,4 @@
-"""Which provider serves which channel, as the environment says."""
+"""Which provider serves which channel, according to the environment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from alerts.settings.env import EnvReader, Problem
 
 @dataclass(frozen=True)
 class ChannelProblem(Problem):
-    """A variable that keeps one channel from being used."""
+    """A variable that prevents one channel from being used."""
 
     channel: str
 
 
 @dataclass(frozen=True)
 class ChannelSettings:
-    """Providers by channel, and the values of every provider's variables.
+    """The provider of each channel, and the values of every provider's variables.
 
     ``providers`` holds names; a channel that is missing there is not configured, or is one of the
     ``off``: switched off by the owner. ``problems`` say what is wrong with, or lacking to, a
@@ -105,9 +105,9 @@ def _chooser(channel: str) -> str:
 
 
 def _choose(env: EnvReader, channel: str, providers: Sequence[Provider]) -> Provider | None:
-    """The provider that is meant for the channel, complete or not.
+    """Return the provider intended for the channel, even if incompletely configured.
 
-    A channel with several of its own has a variable that names one: ``EMAIL_PROVIDER``.
+    A channel with several providers has a variable that selects one, such as ``EMAIL_PROVIDER``.
     """
     serving = {each.name: each for each in providers if channel in each.channels}
     begun = {name: by for name, each in serving.items() if (by := each.begun_by(env))}

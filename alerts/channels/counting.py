@@ -1,16 +1,15 @@
-"""A dry run's channel."""
+"""The channel of a dry run."""
 
 from alerts.channels.base import Message
 
 
 class CountingChannel:
-    """Takes every message and does nothing: in a dry run it counts as it would have gone."""
+    """Accepts every message without sending it, so that a dry run counts what would be sent."""
 
     name = "dry-run"
 
     def send(self, message: Message) -> str | None:
-        """Take the message."""
         return None
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Nothing to close."""

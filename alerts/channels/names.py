@@ -1,4 +1,4 @@
-"""The one list of channels; every other list is derived from it or compared with it by a test."""
+"""The one list of channels; every other list derives from it or is checked against it by a test."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ChannelKind:
-    """What a channel is called and can do.
+    """A channel's name and capabilities.
 
-    ``destination`` is the column of ``users`` that holds the address; ``verified`` is the boolean
-    one beside it, whose FALSE means that the address counts as none. ``digests``: alerts may
-    wait for a digest, and those past the day's quota do; without digests they are skipped.
-    ``quota``: the plan limits the instant alerts of a day.
+    ``destination`` is the column of ``users`` that holds the address. ``verified`` is a boolean
+    column of ``users``; if it is FALSE, the address is ignored. ``digests``: alerts may wait for a
+    digest, and those over the daily quota do; without digests they are skipped. ``quota``: the
+    plan limits the number of instant alerts per day.
     """
 
     name: str
@@ -23,12 +23,12 @@ class ChannelKind:
 
     @property
     def sent_on_creation(self) -> bool:
-        """Nothing leaves through a channel without destination: the row is the message."""
+        """Nothing is sent on a channel without a destination: the row itself is the message."""
         return self.destination is None
 
     @property
     def rate_limit_variable(self) -> str:
-        """The environment's variable that limits messages per minute."""
+        """The environment variable that limits messages per minute."""
         return f"ALERTS_RATE_LIMIT_{self.name.upper()}_PER_MINUTE"
 
 
@@ -40,7 +40,7 @@ KINDS = (
 )
 
 CHANNELS = tuple(kind.name for kind in KINDS)
-# Those that are sent: through a provider, with a rate limit, and can be paused.
+# Channels that send through a provider, have a rate limit and can be paused.
 SEND_CHANNELS = tuple(kind.name for kind in KINDS if not kind.sent_on_creation)
 DIGEST_CHANNELS = tuple(kind.name for kind in KINDS if kind.digests)
 QUOTA_CHANNELS = tuple(kind.name for kind in KINDS if kind.quota)

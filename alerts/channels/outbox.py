@@ -1,4 +1,4 @@
-"""Messages as files in a folder, to be looked at without any account."""
+"""Writes messages as files into a folder, to view them without any provider account."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _outbox_dir(env: EnvReader) -> Path | None:
 
 
 OUTBOX_DIR = Variable("ALERTS_OUTBOX_DIR", _outbox_dir)
-NOBODY = "EnergyRiskIQ <alerts@example.com>"  # the sender where EMAIL_FROM names none
+NOBODY = "EnergyRiskIQ <alerts@example.com>"  # the sender if EMAIL_FROM is not set
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -32,7 +32,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 class OutboxChannel:
     """Writes ``<channel>-<key>``: ``.eml`` for email, ``.html`` for Telegram, ``.txt`` for SMS.
 
-    A file is there as a whole or not at all; sending a message again replaces its file.
+    Files are written atomically; sending a message again replaces its file.
     """
 
     name = "outbox"
@@ -43,7 +43,7 @@ class OutboxChannel:
         self._suffix, self._content = self._form(channel, Sender.parse(sender))
 
     def send(self, message: Message) -> str | None:
-        """Write the message; ``outbox-<key>``."""
+        """Write the message and return ``outbox-<key>``."""
         content = self._content(message)
         name = f"{self._channel}-{message.key}{self._suffix}"
         try:
@@ -57,7 +57,7 @@ class OutboxChannel:
         return f"outbox-{message.key}"
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Nothing to close."""
 
     def _write(self, name: str, content: bytes) -> None:
         draft = self._directory / f".{name}.{os.getpid()}-{threading.get_ident()}"
@@ -82,7 +82,7 @@ class OutboxChannel:
 
 
 def _telegram_page(message: Message) -> bytes:
-    """The chat's message as a page: its markup is HTML already."""
+    """The chat message as a page; its markup is already HTML."""
     to = html.escape(one_line(message.destination))
     page = (
         f'<!doctype html>\n<meta charset="utf-8">\n<title>To {to}</title>\n<p>To: {to}</p>\n'

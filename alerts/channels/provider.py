@@ -1,4 +1,4 @@
-"""What a provider declares: its variables, the channels it serves, and how its adapter is built."""
+"""A provider's declaration: its variables, its channels and how its adapter is built."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True)
 class Variable(Generic[T_co]):
-    """A variable of the environment; a ``secret`` one is read into :class:`Secret` values."""
+    """An environment variable; a ``secret`` one is read as :class:`Secret`."""
 
     name: str
     read: Callable[[EnvReader], T_co | None]
@@ -32,12 +32,12 @@ def text_variable(name: str) -> Variable[str]:
 
 
 def secret_variable(name: str) -> Variable[Secret]:
-    """A text that nobody may see."""
+    """Text that must not be shown."""
     return Variable(name, lambda env: env.secret(name), secret=True)
 
 
 def origin_variable(name: str, default: str) -> Variable[str]:
-    """Where an HTTP API is: scheme, host and port."""
+    """The origin of an HTTP API: scheme, host and port."""
     takes = f"scheme, host and port only, like {default}"
     return Variable(name, lambda env: env.parsed(name, default, parse_origin, takes))
 
@@ -50,11 +50,11 @@ class Values:
     texts: Mapping[str, Secret | None]
 
     def get(self, variable: Variable[T]) -> T | None:
-        """The value, of the variable's type; None when unset."""
+        """Return the value with the variable's type, or None if unset."""
         return cast("T | None", self.by_name.get(variable.name))
 
     def __getitem__(self, variable: Variable[T]) -> T:
-        """The value of a variable that the provider requires; raises ValueError when unset."""
+        """Return the value of a required variable; raises ValueError if unset."""
         value = self.get(variable)
         if value is None:
             raise ValueError(f"{variable.name} is not set, though its channel is configured")
@@ -62,10 +62,10 @@ class Values:
 
 
 class CallOptions(TypedDict):
-    """How calls are made.
+    """Limits for provider calls.
 
-    ``timeout``: seconds for each step until the message is handed over; ``answer``: for the
-    answer after that; ``connections``: how many are kept open at most.
+    ``timeout``: seconds for each step until the message is handed over; ``answer``: seconds for
+    the answer after that; ``connections``: the maximum number kept open.
     """
 
     timeout: float
@@ -77,27 +77,27 @@ class CallOptions(TypedDict):
 class Provider:
     """One way to send on ``channels``.
 
-    Setting any of the ``credentials`` says that the provider is meant; it is complete with all of
-    them and all of ``requires``. One without credentials is used only where it is chosen by name,
-    and then for every channel of its own that has no other provider.
+    Setting any of the ``credentials`` selects the provider; its configuration is complete with all
+    of them and all of ``requires``. A provider without credentials is used only if it is selected
+    by name, and then for every channel it supports that has no other provider.
     """
 
     name: str
     channels: tuple[str, ...]
-    build: Callable[[Values, str, CallOptions], Channel]  # the str: for which channel
+    build: Callable[[Values, str, CallOptions], Channel]  # the str is the channel's name
     credentials: tuple[Variable[object], ...] = ()
     requires: tuple[Variable[object], ...] = ()
     optional: tuple[Variable[object], ...] = ()
 
     @property
     def variables(self) -> tuple[Variable[object], ...]:
-        """All that it reads."""
+        """All variables that the provider reads."""
         return (*self.credentials, *self.requires, *self.optional)
 
     def begun_by(self, env: EnvReader) -> str | None:
-        """The first credential that is set; None when the provider is not meant."""
+        """Return the name of the first credential that is set, or None."""
         return next((v.name for v in self.credentials if v.is_set(env)), None)
 
     def missing(self, env: EnvReader) -> list[str]:
-        """The variables that it needs and that are not set."""
+        """Return the names of required variables that are not set."""
         return [v.name for v in (*self.credentials, *self.requires) if not v.is_set(env)]

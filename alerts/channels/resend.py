@@ -44,10 +44,10 @@ CODES = {
     "daily_quota_exceeded": FailureCode.QUOTA_PROVIDER,
     "monthly_quota_exceeded": FailureCode.QUOTA_PROVIDER,
     "concurrent_idempotent_requests": FailureCode.PROVIDER_UNAVAILABLE,
-    # The key was used for another text: an earlier attempt may have gone, this one did not.
+    # The key was used with a different body: an earlier attempt may have been sent, not this one.
     "invalid_idempotent_request": FailureCode.OUTCOME_UNKNOWN,
 }
-# With status 403 these are about a domain that is not verified, in the older and newer naming.
+# With status 403 these mean an unverified domain; Resend renamed the code, so both are listed.
 DOMAIN_CODES = ("validation_error", "invalid_to_address")
 
 
@@ -81,7 +81,7 @@ class ResendChannel:
         )
 
     def send(self, message: Message) -> str | None:
-        """Hand the email to Resend; its id."""
+        """Hand the email to Resend and return its id."""
         self._sender.usable()
         recipient = recipient_of(message, smtputf8=False)
         headers = {
@@ -97,12 +97,12 @@ class ResendChannel:
         raise self._api.failure(answer, own_code, _code(answer, own_code))
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the open connections."""
         self._api.close()
 
     def _body(self, message: Message, recipient: Mailbox) -> bytes:
-        """The request; the same bytes for every attempt, else Resend refuses the key."""
-        # No Message-ID: Resend's mail system puts its own in its place.
+        """Return the request body: the same bytes for every attempt, or Resend refuses the key."""
+        # No Message-ID: Resend's mail system would replace it with its own.
         body: dict[str, object] = {
             "from": str(self._sender),
             "to": [str(recipient)],

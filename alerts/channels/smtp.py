@@ -59,11 +59,11 @@ EHLO_NAME = Variable("SMTP_EHLO_NAME", _ehlo_name)
 
 
 class SmtpChannel:
-    """Keeps as many connections as messages were ever under way at once.
+    """Keeps as many connections as the largest number of messages sent at the same time.
 
-    ``timeout`` and ``answer`` are those of :class:`CallClock`. The connection is encrypted and
-    the certificate checked; on loopback encryption is used where offered, unchecked, since local
-    mail servers sign for themselves and nobody stands between.
+    ``timeout`` and ``answer`` are those of :class:`CallClock`. The connection is encrypted and the
+    certificate verified. On loopback, TLS is used if offered, but the certificate is not verified:
+    local mail servers use self-signed ones, and the traffic does not leave the machine.
     """
 
     name = "smtp"
@@ -85,7 +85,7 @@ class SmtpChannel:
         self._idle: list[Session] = []
 
     def send(self, message: Message) -> str | None:
-        """Hand the email to the server; its Message-ID."""
+        """Hand the email to the server and return its Message-ID."""
         recipient = recipient_of(message)
         content = compose(message, self._sender)
         clock = CallClock(*self._limits)
@@ -99,7 +99,7 @@ class SmtpChannel:
             except ConnectionLost:
                 if not reused or not clock.may_start_over:
                     raise
-                # The server had closed the kept connection; it has nothing of this message.
+                # The server had closed the idle connection before receiving any of this message.
                 clock.next_step()
                 session = Session.open(self._server, clock, self._tls)
                 self._transfer(session, recipient, content, clock)
@@ -108,7 +108,7 @@ class SmtpChannel:
         return message_id_of(message, self._sender)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the open connections."""
         while (session := self._take_idle()) is not None:
             session.say_goodbye()
 

@@ -29,8 +29,8 @@ SHAPE = Shape(
     taken=lambda fields: fields.get("ok") is True and isinstance(fields.get("result"), dict),
     refused=lambda fields: fields.get("ok") is False and _is_number(fields.get("error_code")),
 )
-# Telegram documents no codes of its own, only descriptions; compared as a whole, without case,
-# behind "Bad Request: ". The words with underscores are names of Telegram's inner API.
+# Telegram documents no error codes, only descriptions. The whole text after "Bad Request: " is
+# compared, ignoring case. The names with underscores come from Telegram's internal API.
 GONE = frozenset(
     {
         "chat not found",
@@ -44,7 +44,7 @@ GONE = frozenset(
         "group is deactivated",
         "group chat was deactivated",
         "the group chat was deleted",
-        # With the new id beside it this is no failure.
+        # Not a failure if the answer includes the new id.
         "group chat was upgraded to a supergroup chat",
         "group chat was migrated to a supergroup chat",
     }
@@ -69,7 +69,7 @@ NO_RIGHTS = frozenset(
 
 
 class TelegramChannel:
-    """Sends through one bot. Telegram knows no idempotency keys."""
+    """Sends through one bot. Telegram does not support idempotency keys."""
 
     name = "telegram"
 
@@ -96,9 +96,9 @@ class TelegramChannel:
         )
 
     def send(self, message: Message) -> str | Moved | None:
-        """Hand the message to the bot's chat; its message id within that chat.
+        """Send the message to the chat and return its message id within that chat.
 
-        A group that became a supergroup has another id since, and gets the message there.
+        If a group has become a supergroup, the message goes to the supergroup's new id.
         """
         answer = self._post(message, message.destination)
         moved_to = _new_id(answer)
@@ -112,7 +112,7 @@ class TelegramChannel:
         return Moved(given, moved_to) if moved_to else given
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the open connections."""
         self._api.close()
 
     def _post(self, message: Message, chat: str) -> Answer:
@@ -129,7 +129,7 @@ class TelegramChannel:
         return answer if answer.taken or not own_status else replace(answer, status=own_status)
 
     def _failure(self, answer: Answer) -> DeliveryError:
-        if answer.status in (401, 404):  # an unknown token is an unknown path
+        if answer.status in (401, 404):  # the token is part of the path, so a wrong one is a 404
             detail = f"Telegram {answer.status}: check {BOT_TOKEN.name}"
             return DeliveryError(FailureCode.AUTH_FAILED, detail)
         if answer.status == 403:
@@ -152,7 +152,7 @@ def _parameters(answer: Answer) -> Fields:
 
 
 def _new_id(answer: Answer) -> str | None:
-    """Where the group is now, if this answer says that it has moved."""
+    """Return the group's new id if the answer says that it has moved."""
     moved_to = _parameters(answer).get("migrate_to_chat_id")
     return str(moved_to) if not answer.taken and _is_number(moved_to) else None
 

@@ -29,52 +29,52 @@ SHAPE = Shape(
     taken=lambda fields: "sid" in fields and "status" in fields,
     refused=lambda fields: "code" in fields and isinstance(fields.get("message"), str),
 )
-# Twilio's own codes that sending a text can meet, at once or in a message that it took and gave
-# up; docs/providers.md has them with their sources. All others are the payload.
+# Twilio error codes that sending a text can cause, immediately or in a message that Twilio accepted
+# and then failed; docs/providers.md lists them with sources. Any other code means a bad payload.
 CODES_OF = {
     FailureCode.AUTH_FAILED: (
-        20003,  # the token is not the account's
+        20003,  # the token does not belong to the account
         20006,  # access denied
         20008,  # test credentials
-        20404,  # there is no such account
-        70051,  # the key may not send
+        20404,  # no such account
+        70051,  # the key is not allowed to send
     ),
     FailureCode.ACCOUNT_LIMITED: (
         10001, 20005, 30002, 90010,  # the account is suspended, closed or not active
-        10002, 21608, 30044,  # a trial account: unverified numbers, longer texts
+        10002, 21608, 30044,  # trial account: unverified number, text too long
         21408,  # the country is not enabled
-        21612,  # no way from this sender to that number
-        21703,  # the messaging service has nothing to send from
+        21612,  # this sender cannot reach that number
+        21703,  # the messaging service has no sender
         30032, 30034,  # the sender's number is not registered
         30033,  # the campaign is suspended
     ),
     FailureCode.SENDER_REJECTED: (
         21210, 21212, 21213, 21401, 21601, 21603, 21606, 21657, 21659, 21660, 21661,
-        21701, 21705,  # there is no such messaging service
+        21701, 21705,  # no such messaging service
         30024,  # the carrier does not know the sender
     ),
     FailureCode.QUOTA_PROVIDER: (
-        30023, 30027,  # a carrier's limit for the day
-        60728, 63038,  # the account's for the hour, for the day
+        30023, 30027,  # the carrier's daily limit
+        60728, 63038,  # the account's hourly limit, daily limit
     ),
     FailureCode.RATE_LIMITED: (
         20429, 14107,
         21611, 30001,  # the queue is full
-        30022, 63017,  # the sender's throughput, the account's
+        30022, 63017,  # the sender's throughput limit, the account's
     ),
     FailureCode.PROVIDER_UNAVAILABLE: (
         20500, 20503, 21730,
         30003,  # the phone is off
-        30008, 30017, 30036,  # unknown trouble, congestion, not delivered in time
+        30008, 30017, 30036,  # unknown error, congestion, not delivered in time
     ),
     FailureCode.RECIPIENT_INVALID: (
         21211, 21214, 21217, 21604, 21614,
         21265, 21268,  # a short code, a premium number
         21266,  # the sender itself
-        21635, 30005, 30006,  # a landline, a number that nobody has
+        21635, 30005, 30006,  # a landline, an unassigned number
     ),
     FailureCode.RECIPIENT_BLOCKED: (
-        21610,  # answered STOP
+        21610,  # the recipient replied STOP
         30004,
     ),
 }  # fmt: skip
@@ -83,7 +83,7 @@ _NOT_SENT = ("failed", "undelivered", "canceled")
 
 
 class TwilioChannel:
-    """Sends from one number. Twilio knows no idempotency keys for messages."""
+    """Sends from one number. Twilio does not support idempotency keys for messages."""
 
     name = "twilio"
 
@@ -115,7 +115,7 @@ class TwilioChannel:
         )
 
     def send(self, message: Message) -> str | None:
-        """Hand the text to Twilio; the message's SID."""
+        """Hand the text to Twilio and return the message's SID."""
         form = {"To": message.destination, "From": self._from, "Body": message.text}
         credentials = f"{self._sid}:{self._token.reveal()}".encode()
         headers = {
@@ -132,7 +132,7 @@ class TwilioChannel:
         return message_id(given, message.destination, self._token.reveal())
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the open connections."""
         self._api.close()
 
     def _failure(self, answer: Answer, own_code: object) -> DeliveryError:

@@ -1,1 +1,1 @@
-"""The command line: what it takes, what it asks, and what it shows."""
+"""The command line: options, queries and output."""

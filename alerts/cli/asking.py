@@ -1,4 +1,4 @@
-"""Asking the database what the admin endpoints answer, without the server."""
+"""Answers the admin endpoints' questions directly from the database, without the web server."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from alerts.questions import Answer, Caller, Question
 from alerts.settings.config import Settings, require_database_url
 
 TIMEOUT_MS = 30_000
-KEY_ID = "cli"  # in the audit, where requests have the key id of their token
+KEY_ID = "cli"  # shown in the audit, where requests show their token's key id
 
 
 def ask(question: Question, settings: Settings, **values: Any) -> Answer:
-    """The answer, on a connection of its own; raises what the question raises."""
+    """Answer the question on a new connection; raises what the question raises."""
     with (
         closing(connect(settings)) as conn,
         db.web_transaction(conn, read_only=not question.writes, statement_timeout_ms=TIMEOUT_MS),
@@ -24,12 +24,12 @@ def ask(question: Question, settings: Settings, **values: Any) -> Answer:
 
 
 def caller(settings: Settings) -> Caller:
-    """The command line."""
+    """The command line as a caller."""
     return Caller(settings, Clock(settings.clock).now(), KEY_ID)
 
 
 def connect(settings: Settings) -> db.Connection:
-    """A connection of its own. Raises ``psycopg2.Error``."""
+    """Open a connection. Raises ``psycopg2.Error``."""
     return db.connect(
         require_database_url(settings),
         application_name="alerts-admin",
@@ -38,7 +38,7 @@ def connect(settings: Settings) -> db.Connection:
 
 
 def open_session(settings: Settings) -> db.Connection:
-    """A session of its own, for statements that stand alone.
+    """Open a session for statements outside a transaction.
 
     Raises ``psycopg2.Error`` and :class:`alerts.db.PoolerDetected`.
     """

@@ -1,4 +1,4 @@
-"""The one table of commands: what each is called and takes, who answers, and how it is shown."""
+"""The one table of commands: name, parameters, implementation and output of each."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from alerts.settings.config import ConfigError
 
 log = logging.getLogger("alerts.cli")
 
-_JSON = Parameter("json", BOOLEAN, "print JSON, as in pipes and where CI is true")
+_JSON = Parameter("json", BOOLEAN, "print JSON, as in pipes and if CI is true")
 _ABOUT = "Each takes --help. Exit codes: 0 success, 1 failure, 2 usage."
 
 
 @dataclass(frozen=True)
 class Command:
-    """``answer(program, **values)`` answers, and ``view`` shows it to people.
+    """A command; ``answer(program, **values)`` computes the answer and ``view`` formats it.
 
-    Of the parameters those that ``places`` names are arguments, not options.
-    ``failed(answer, **values)`` says whether the answer is bad news: exit code 1.
+    The parameters named in ``places`` are positional arguments, the others are options. If
+    ``failed(answer, **values)`` is true, the exit code is 1.
     """
 
     name: str
@@ -55,7 +55,7 @@ def _asking(
     view: Callable[[Style, Answer], Sequence[str]],
     places: tuple[str, ...] = (),
 ) -> Command:
-    """A command that answers what an endpoint answers, without the server."""
+    """A command that gives the same answer as an endpoint, without the web server."""
     parameters = question.parameters
     if question.subject is not None:
         parameters, places = (Parameter("id", question.subject.id, required=True),), ("id",)
@@ -74,7 +74,7 @@ def _preflight(program: Program) -> Answer:
 
 
 def _prune(program: Program, keep_days: int, dry_run: bool) -> Answer:
-    # On a session of its own, with a lock that a pooler's connection could not hold.
+    # Opens its own session, because it needs a lock that a pooled connection cannot hold.
     settings = program.settings()
     writer = asking.caller(settings).as_writer()
     return prune.prune(settings, keep_days=keep_days, dry_run=dry_run, **writer)
@@ -149,7 +149,7 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run the command; its exit code: 0, 1 failed, 2 usage."""
+    """Run the command and return its exit code: 0 success, 1 failure, 2 usage."""
     return options.main(GROUP, "python -m alerts", arguments, environ)
 
 
@@ -161,7 +161,7 @@ def _act(command: Command, environ: Mapping[str, str], *, json: bool, **values: 
         for problem in error.problems:
             log.error("%s", problem.message)
     except psycopg2.Error as error:
-        log.error("the database failed: %s", error)  # described and scrubbed by the handler
+        log.error("the database failed: %s", error)  # the handler describes and scrubs it
         if db.lacks_migrations(error):
             log.error("%s", db.MIGRATE)
     except (NotFound, db.PoolerDetected, prune.PruneRefused) as error:

@@ -14,9 +14,9 @@ from alerts.cli import tables_runs
 from alerts.cli.text import NARROWEST, Style, clip
 from alerts.runs.record import RunItem, RunRecord
 
-QUIET_SECONDS = 2.0  # a phase that is done by then needs no progress
+QUIET_SECONDS = 2.0  # a phase that ends sooner shows no progress
 REDRAW_SECONDS = 0.2
-LINE_SECONDS = 10.0  # where lines cannot be rewritten
+LINE_SECONDS = 10.0  # when lines cannot be rewritten
 DEFAULT_WIDTH = 80
 WIDEST = 120  # longer lines are hard to read
 
@@ -24,19 +24,19 @@ _DOING = {"events": "events fanned out", "users": "users of one event", "message
 
 
 class Console(Protocol):
-    """What the command line tells, while it happens."""
+    """What the command line reports during a run."""
 
     def phase(self, item: RunItem) -> None:
-        """A phase has ended."""
+        """Report that a phase has ended."""
 
     def progress(self, name: str, done: int, total: int | None) -> None:
-        """A phase goes on."""
+        """Report how far the current phase is."""
 
     def clear_progress(self) -> None:
-        """Something else is about to be written to standard error."""
+        """Clear the progress line before something else is written to standard error."""
 
     def run(self, record: RunRecord, *, recorded: bool) -> None:
-        """The run has ended."""
+        """Report that the run has ended."""
 
 
 def show(
@@ -46,7 +46,7 @@ def show(
     *,
     json: bool,
 ) -> None:
-    """An answer as ``view`` shows it, or as it is: with ``json``, and where a program reads."""
+    """Print an answer through ``view``, or as JSON if requested or if not on a terminal."""
     if json or not sys.stdout.isatty():
         print(dumps(answer, indent=2, ensure_ascii=False))
     else:
@@ -54,13 +54,13 @@ def show(
 
 
 class JsonConsole:
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def progress(self, name: str, done: int, total: int | None) -> None:
-        """Programs are told of whole phases."""
+        """Do nothing: programs get only finished phases."""
 
     def clear_progress(self) -> None:
-        """There is none."""
+        """Do nothing: there is no progress line."""
 
     def phase(self, item: RunItem) -> None:
         names = ("phase", "status", "duration_ms", "counts", "error_summary")
@@ -115,7 +115,7 @@ def _print(lines: Sequence[str]) -> None:
 
 
 class Progress:
-    """One line about a phase that takes long, rewritten where a terminal shows it."""
+    """One line about a long-running phase, rewritten in place on a terminal."""
 
     def __init__(
         self,
@@ -129,13 +129,13 @@ class Progress:
         self.phase_ended()
 
     def phase_ended(self) -> None:
-        """The next call is about another phase."""
+        """Start over for the next phase."""
         self.clear()
         now = self._clock()
         self._started, self._next = now, now + QUIET_SECONDS
 
     def show(self, name: str, done: int, total: int | None) -> None:
-        """Draw the line, when it is time to. Whoever reads it may have gone: never raises."""
+        """Draw the line if it is time to. Never raises, even if the stream is closed."""
         now = self._clock()
         if now < self._next:
             return
@@ -143,7 +143,7 @@ class Progress:
         text = progress_text(name, done, total, now - self._started)
         with suppress(OSError, ValueError):
             if self._rewrites:
-                # Not to the last column: some terminals go to the next line there.
+                # Stop before the last column, because some terminals wrap there.
                 text = clip(text, _width(self._stream, self._environ) - 1)
                 self._stream.write(f"\r{text}\x1b[K")
                 self._drawn = True
@@ -152,7 +152,7 @@ class Progress:
             self._stream.flush()
 
     def clear(self) -> None:
-        """Take the line away, before something else is printed."""
+        """Remove the line before something else is printed."""
         if self._drawn:
             self._drawn = False
             with suppress(OSError, ValueError):
@@ -164,7 +164,7 @@ def progress_text(name: str, done: int, total: int | None, seconds: float) -> st
     """``... messages 1200 of 5000, 240/s, 16 s left``."""
     rate = done / seconds if seconds > 0 else 0.0
     parts = [f"... {_DOING.get(name, name)} {done}" + (f" of {total}" if total else "")]
-    if rate and name != "users":  # they are counted anew for each event
+    if rate and name != "users":  # users are counted from zero for each event
         parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
         if total:
             left = max(total - done, 0) / rate
@@ -173,7 +173,7 @@ def progress_text(name: str, done: int, total: int | None, seconds: float) -> st
 
 
 def style_of(stream: TextIO, environ: Mapping[str, str]) -> Style:
-    """Colour only on a terminal that takes it and where NO_COLOR is unset."""
+    """Use colour only on a terminal that supports it, and only if NO_COLOR is unset."""
     colour = _is_terminal(stream, environ) and not environ.get("NO_COLOR")
     return Style(width=_width(stream, environ), colour=colour)
 

@@ -1,6 +1,6 @@
-"""What a run says on GitHub Actions: a summary table, and annotations that a phone shows first.
+"""A run's output on GitHub Actions: a summary table, and annotations, which the app shows first.
 
-Only codes, counts and times go there; the run's own texts are redacted before they get here.
+It contains only codes, counts and times; a run's error texts are redacted before they get here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAMES = {phase.letter: phase.name for phase in phases.PHASES}
 
 
 def summary(record: RunRecord, *, recorded: bool, oldest_minutes: Mapping[str, Any]) -> str:
-    """The step summary as Markdown. ``oldest_minutes``: what waits longest, by queue, or None."""
+    """The step summary as Markdown. ``oldest_minutes``: the longest wait per queue, or None."""
     dry = ", dry run" if record.dry_run else ""
     lines = [
         f"### Alerts engine: {record.status}{dry}, {_seconds(record.duration_ms)}",
@@ -45,7 +45,7 @@ def summary(record: RunRecord, *, recorded: bool, oldest_minutes: Mapping[str, A
 
 
 def workflow_commands(record: RunRecord, *, recorded: bool) -> list[str]:
-    """Workflow commands; of a failed run the first one says why."""
+    """Workflow commands; for a failed run, the first says why."""
     found = []
     if record.status == "failed":
         found.append(_command("error", f"Run failed: {record.error_summary}"))
@@ -69,12 +69,12 @@ def workflow_commands(record: RunRecord, *, recorded: bool) -> list[str]:
 
 
 def problem_commands(problems: Iterable[str]) -> list[str]:
-    """An error for each problem that keeps a run from even beginning."""
+    """One error per problem that prevents a run from starting."""
     return [_command("error", problem) for problem in problems]
 
 
 def _command(level: str, text: str) -> str:
-    # The escapes of GitHub's workflow commands: a line break would end the message.
+    # Escaping for GitHub's workflow commands, where a line break would end the message.
     escaped = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return f"::{level} title=Alerts engine::{escaped}"
 
@@ -94,6 +94,6 @@ def _seconds(milliseconds: int | None) -> str:
 
 
 def _cell(text: str) -> str:
-    # Markup of a message must neither end its cell nor become part of the page.
+    # Markup in a message must not end the cell or become part of the page.
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
     return " ".join(escaped.split())

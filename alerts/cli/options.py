@@ -1,4 +1,4 @@
-"""Command lines: parameters as click's options, help that fits a screen, errors in two lines."""
+"""Command lines: parameters as click options, help that fits a screen, two-line errors."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SCREEN = {"max_content_width": 80}
 _LONGEST_HELP = 54  # characters that stay on their option's line
 _LONGEST_ERROR = 300
 
-# act(environ, **values) does what the command is for and gives the exit code.
+# act(environ, **values) runs the command and returns the exit code.
 Act = Callable[..., int]
 
 
 def command(
     name: str, about: str, parameters: Sequence[Parameter], act: Act, places: Sequence[str] = ()
 ) -> click.Command:
-    """A command; those of its parameters that ``places`` names are arguments, in that order."""
+    """Build a command; the parameters named in ``places`` become arguments, in that order."""
     by_name = {parameter.name: parameter for parameter in parameters}
     arguments = [by_name[place] for place in places]
     options = [_option(p) for p in parameters if p.name not in places]
@@ -51,7 +51,7 @@ def command(
 
 
 class Commands(click.Group):
-    """Commands in the order of their table, each in a line of the help."""
+    """Commands in table order, with one line of help each."""
 
     def __init__(self, commands: Sequence[click.Command], about: str) -> None:
         super().__init__(
@@ -62,15 +62,15 @@ class Commands(click.Group):
         )
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
-        """Options belong to their commands."""
+        """Show no options for the group itself; they belong to the commands."""
         return ["COMMAND [OPTIONS]"]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, unsorted."""
+        """The commands' names, in table order."""
         return list(self.commands)
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Usage, a line a command, and where the rest is."""
+        """Usage, one line per command, and where to find more."""
         self.format_usage(ctx, formatter)
         formatter.write_paragraph()
         with formatter.indentation():
@@ -87,7 +87,7 @@ def main(
     arguments: Sequence[str] | None,
     environ: Mapping[str, str] | None,
 ) -> int:
-    """Run the command; its exit code. What does not fit is said in two lines."""
+    """Run the command and return its exit code; usage errors are reported in two lines."""
     try:
         code: int = command.main(
             args=None if arguments is None else list(arguments),
@@ -108,7 +108,7 @@ def main(
 
 
 class _Value(click.ParamType[Any]):
-    """What a reader reads."""
+    """A click type that parses with a reader."""
 
     def __init__(self, shown: str, reader: Reader[Any]) -> None:
         self.name, self.shown, self.reader = reader.placeholder, shown, reader
@@ -117,7 +117,7 @@ class _Value(click.ParamType[Any]):
         try:
             return self.reader.read(value)
         except ValueError:
-            # What was given is not repeated: it may be anything.
+            # The given value is not repeated, since it may be a secret.
             raise click.UsageError(f"{self.shown} takes {self.reader.takes}", ctx) from None
 
 
@@ -158,7 +158,7 @@ def _shown(name: str, places: Sequence[str] = ()) -> str:
 
 
 def _help(parameter: Parameter) -> str:
-    """What the option is for, and the words that it takes where they are few."""
+    """Describe the option, including its allowed words if there are few."""
     told, reader = parameter.about, parameter.reader
     if reader.placeholder == "WORD":
         whole = f"{told}: {reader.takes}" if told else reader.takes

@@ -1,4 +1,4 @@
-"""What both programs begin with: where they run, how they log, what GitHub is told."""
+"""The common start of both programs: environment, logging and GitHub annotations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from alerts.settings.config import Settings, job_settings, require_database_url
 
 
 class Program:
-    """One start of a program; ``json`` says whether it speaks to programs."""
+    """One invocation of a program; ``json`` means that the output is for programs."""
 
     def __init__(self, environ: Mapping[str, str], *, json: bool) -> None:
         self.environ = environ
@@ -22,9 +22,9 @@ class Program:
         self._log(Redactor())
 
     def settings(self) -> Settings:
-        """The settings, whose secrets no log shows from here on.
+        """Read the settings and keep their secrets out of the log from now on.
 
-        Raises :class:`~alerts.settings.config.ConfigError`, also where there is no database.
+        Raises :class:`~alerts.settings.config.ConfigError`, also if DATABASE_URL is missing.
         """
         settings = Settings.from_env(self.environ)
         require_database_url(settings)
@@ -36,12 +36,12 @@ class Program:
         self._log(redactor_for(settings))
 
     def annotate(self, problems: Iterable[str]) -> None:
-        """On GitHub, say what went wrong where a red job is looked at first."""
+        """On GitHub, report the problems as annotations on the job."""
         if self._job.github.actions:
             for command in github.problem_commands(problems):
                 print(command, file=sys.stderr, flush=True)
 
     def _log(self, redactor: Redactor) -> None:
-        # What is logged at INFO, people are shown as tables.
+        # People see tables instead of the INFO records.
         level = logging.INFO if self.json else logging.WARNING
         setup_logging(redactor, json_lines=self.json, level=level)

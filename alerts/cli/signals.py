@@ -1,7 +1,7 @@
-"""SIGINT and SIGTERM: heard even while the main thread waits inside a database call.
+"""Handles SIGINT and SIGTERM even while the main thread waits inside a database call.
 
-Python runs a handler only between bytecodes, and a driver's call can last minutes. The C level
-writes the signal's number into a pipe at once, and a thread reads it.
+Python runs signal handlers only between bytecodes, and a driver call can last minutes. But at C
+level the signal's number is written to a pipe immediately, and a thread reads it from there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from alerts.phases.context import LAST_RESORT_SECONDS, Stop
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 CANCEL_AGAIN_SECONDS = 0.5
-ABANDON_SECONDS = 2.5  # leaves time to keep the run's record
+ABANDON_SECONDS = 2.5  # leaves time to store the run's record
 
 
 @contextmanager
 def watching(stop: Stop) -> Iterator[None]:
-    """Within, a signal stops the run instead of the process; for the main thread only."""
+    """Make signals stop the run instead of the process; main thread only."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     ended = threading.Event()
@@ -35,9 +35,9 @@ def watching(stop: Stop) -> Iterator[None]:
     try:
         yield
     finally:
-        signal.set_wakeup_fd(before)  # before the watcher ends, which closes the other end
+        signal.set_wakeup_fd(before)  # first, because the watcher closes the other end
         ended.set()
-        if stop.signal is None:  # else the process is about to end: a second one changes nothing
+        if stop.signal is None:  # otherwise the process is about to end, so ignore further signals
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         os.close(writing)  # ends the watcher
@@ -45,12 +45,12 @@ def watching(stop: Stop) -> Iterator[None]:
 
 
 def _no_default(number: int, frame: object) -> None:
-    """Its being there keeps the default action, the end of the process, from happening."""
+    """Replaces the default action, which would end the process."""
 
 
 def _watch(reading: int, stop: Stop, ended: threading.Event) -> None:
-    # Open to the end, though one byte is all that is read of it: Python reports a later signal
-    # that it cannot write as an error, with a traceback.
+    # Only one byte is read, but the pipe stays open: if Python cannot write a later signal to it,
+    # it prints an error with a traceback.
     with os.fdopen(reading, "rb", buffering=0) as pipe:
         received = pipe.read(1)
         if received and not ended.is_set():
@@ -59,9 +59,9 @@ def _watch(reading: int, stop: Stop, ended: threading.Event) -> None:
 
 
 def _see_to_the_end(stop: Stop, ended: threading.Event) -> None:
-    """Cancel statement after statement until the run has ended, or end the process.
+    """Keep cancelling statements until the run has ended; in the end, exit the process.
 
-    A server that hangs does not hear of that: then the connection is abandoned.
+    A hung server does not react to a cancel, so the connection is abandoned after a while.
     """
     while not ended.is_set():
         waited = time.monotonic() - stop.signalled_at
@@ -72,7 +72,7 @@ def _see_to_the_end(stop: Stop, ended: threading.Event) -> None:
             os._exit(1)
         cancel = stop.cancel_statement
         if cancel is not None:
-            # Again and again: one that comes between two statements cancels nothing.
+            # Repeatedly, because a cancel that arrives between two statements has no effect.
             threading.Thread(target=_quietly, args=(cancel,), daemon=True).start()
         abandon = stop.abandon
         if abandon is not None and waited >= ABANDON_SECONDS:

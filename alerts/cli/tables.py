@@ -1,4 +1,4 @@
-"""What the command line answers people: health, preflight, retries and runs as tables."""
+"""How the command line shows answers to people: health, preflight, retries and so on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def health(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def preflight(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """Whether a run has all it needs; each finding with what to do about it."""
+    """Whether a run has everything it needs; each finding with what to do about it."""
     errors, warnings = answer["errors"], answer["warnings"]
     told = [f"{len(found)} {name}" for name, found in (("error(s)", errors),
             ("warning(s)", warnings)) if found]  # fmt: skip
@@ -74,13 +74,13 @@ def retry(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def replay(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """What became of a saved spool."""
-    text = f"{answer['stored']} run record(s) stored, {answer['rejected']} line(s) were none"
+    """How many records of a saved spool were stored."""
+    text = f"{answer['stored']} run record(s) stored, {answer['rejected']} bad line(s) set aside"
     return wrap(text, style.width)
 
 
 def actions(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """The audit: a row an action, then what it was asked for and gave."""
+    """The audit: one line per action, then its parameters and result."""
     if not answer["actions"]:
         return ["no admin action yet"]
     lines: list[str] = []
@@ -94,19 +94,19 @@ def actions(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def paused(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """What is paused after a pause or a resumption."""
+    """What is paused after pausing or resuming."""
     lines = [] if answer["was_paused"] else ["it was not paused before"]
     if not answer["paused"]:
         lines.append("nothing is paused")
     for each in answer["paused"]:
         name = clean(each["channel"] or "the engine")
-        since = f"{name} is paused since {moment(each['paused_at'])} UTC: {clean(each['reason'])}"
-        lines += wrap(since, style.width, 2)
+        since = f"{name} has been paused since {moment(each['paused_at'])} UTC"
+        lines += wrap(f"{since}: {clean(each['reason'])}", style.width, 2)
     return [*lines, f"audit entry {answer['action_id']}"]
 
 
 def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """What was removed, or would be, and what stays though it is old."""
+    """What was or would be removed, and which old rows are kept."""
     done = "would be removed (dry run: nothing was changed)" if answer["dry_run"] else "removed"
     lines = wrap(f"older than {moment(answer['cutoff'])} UTC, {done}:", style.width)
     pairs = [(name.replace("_", " "), str(count)) for name, count in answer["removed"].items()]
@@ -118,8 +118,9 @@ def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def rebuilt(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """How many counts were wrong, or would be mended."""
-    done = "would be mended (dry run: nothing was changed)" if answer["dry_run"] else "mended"
+    """How many wrong counts were or would be corrected."""
+    dry = "would be corrected (dry run: nothing was changed)"
+    done = dry if answer["dry_run"] else "corrected"
     lines = [f"{answer['counts_mended']} counts {done}"]
     if answer["counts_stale_since"]:
         since = moment(answer["counts_stale_since"])
@@ -130,7 +131,7 @@ def rebuilt(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]]) -> list[str]:
-    """A row a channel; of the counts those that any channel has, and the usual three."""
+    """One row per channel; columns for the usual three counts and any that is not zero."""
     always = ("queued", "sent", "failed")
     keys = [
         key
@@ -143,7 +144,7 @@ def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]
 
 
 def _states(style: Style, channels: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """A row a channel: how the last run found it, what waits and what is in doubt."""
+    """One row per channel: its state in the last run, what is waiting and what is in doubt."""
     names = ("channel", "state", "oldest due")
     columns = [*(Column(name) for name in names), Column("in doubt", right=True)]
     cells: list[tuple[Any, ...]] = []

@@ -1,4 +1,4 @@
-"""Deliveries, digests and explanations as the command line shows them to people."""
+"""How the command line shows deliveries, digests and explanations to people."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alerts.cli.text import Column, Style, clean, facts, moment, table, wrap
 
 
 def rows(name: str, style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """A row a delivery or digest, and where the next page begins."""
+    """One row per delivery or digest, and where the next page begins."""
     columns = [
         Column("id", right=True), Column("user", right=True), Column("channel"),
         Column("status"), Column("code"), Column("created, UTC"),
@@ -34,7 +34,7 @@ def digests(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def one(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """A delivery or digest with what belongs to it, name by name."""
+    """A delivery or digest with its related rows, one field per line."""
     lines: list[str] = []
     for part, value in answer.items():
         if isinstance(value, Mapping):
@@ -47,7 +47,7 @@ def one(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def explanation(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """A sentence a channel."""
+    """One sentence per channel."""
     event = answer["event"]
     title = f"event {answer['event_id']} ({clean(event['alert_type'])}) and user "
     title += f"{answer['user_id']}; fan-out {answer['fanout']}"

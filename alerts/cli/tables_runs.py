@@ -1,4 +1,4 @@
-"""Runs and their phases as people are shown them."""
+"""How the command line shows runs and their phases to people."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from alerts.runs.counts import words as words_of
 _NAMES = {phase.letter: phase.name for phase in phases.PHASES}
 _TRIGGERS = {"github_actions_schedule": "schedule", "github_actions_manual": "manual"}
 _RUN_EXTRAS = (("version", "git_sha"), ("on GitHub", "ci_run_url"))
-_WIDE = 106  # columns that a run takes with its id
+_WIDE = 106  # columns for a run including its id
 _COUNTS_INDENT = 4
-_LATE_SECONDS = 60  # less is the scheduler's everyday jitter
+_LATE_SECONDS = 60  # shorter delays are normal scheduler jitter
 
-# What a run saw of a channel, where it is worth a line; why it is held is told beside.
+# What is worth showing about a channel in a run; the reason for a hold is shown separately.
 _TOLD_OF_CHANNEL = ("paused", "rate_limited")
 
 
 def phase(style: Style, item: Mapping[str, Any]) -> list[str]:
-    """A finished phase: what it is and how it ended, its counts, and what went wrong."""
+    """A finished phase: name, status, duration, counts and any error."""
     letter, status = clip(clean(item["phase"]), 3), clip(clean(item["status"]), 8)
     name = pad(clip(_NAMES.get(letter, letter), 15), 15)
     took = duration(item.get("duration_ms"))
@@ -48,7 +48,7 @@ def phase(style: Style, item: Mapping[str, Any]) -> list[str]:
 
 
 def run_end(style: Style, run: Mapping[str, Any], *, recorded: bool) -> list[str]:
-    """The last line of a run, and why it failed where no phase has said so."""
+    """The last line of a run, and why it failed if no phase explains it."""
     status = style.status(clean(run["status"]))
     lines = [f"run {clean(run['run_id'])}: {status} in {duration(run.get('duration_ms'))}"]
     if width_of(f"run {run['run_id']}: {run['status']} in 999.99 s") > style.width:
@@ -94,7 +94,6 @@ def runs(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def run(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """One run with its phases."""
     found = answer["run"]
     status = "stale" if found.get("stale") else clean(found["status"])
     pairs = [
@@ -112,13 +111,13 @@ def run(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def _late(run: Mapping[str, Any]) -> str:
-    """How late the schedule started the run, where that is worth a word."""
+    """How late the schedule started the run, if worth mentioning."""
     seconds = run.get("late_seconds") or 0
     return f", {duration(seconds * 1000)} late" if seconds >= _LATE_SECONDS else ""
 
 
 def _counts(style: Style, item: Mapping[str, Any]) -> list[str]:
-    """A line a count, numbers first; zeros are left out, and what the summary says anyway."""
+    """One line per count, number first; omits zeros and anything the summary already says."""
     shown = [
         (str(value) if isinstance(value, int) else clean(value), words)
         for words, value in _flat(_told(item.get("counts") or {}))
@@ -136,7 +135,7 @@ def _counts(style: Style, item: Mapping[str, Any]) -> list[str]:
 
 
 def _told(counts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The counts with only what was unusual about a channel."""
+    """Reduce the channels' counts to what was unusual."""
     seen = counts.get("channels")
     if not isinstance(seen, Mapping):
         return counts

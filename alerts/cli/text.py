@@ -1,4 +1,4 @@
-"""Text for a terminal: harmless, of a known width, and laid out in columns."""
+"""Text for a terminal: sanitized, of known width, and laid out in columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-NARROWEST = 40  # columns; below that nothing can be laid out
+NARROWEST = 40  # columns; too narrow for a layout below that
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 _COLOURS = {
     "success": "green", "ok": "green", "failed": "red", "failing": "red", "error": "red",
@@ -18,32 +18,32 @@ _COLOURS = {
 
 @dataclass(frozen=True)
 class Style:
-    """How wide the paper is, and whether it takes colour."""
+    """The output's width in columns, and whether it supports colour."""
 
     width: int = 80
     colour: bool = False
 
     def paint(self, text: str, name: str) -> str:
-        """``text`` in a colour or weight, or as it is."""
+        """Return ``text`` in a colour or weight, or unchanged without colour support."""
         return f"\x1b[{_CODES[name]}m{text}\x1b[0m" if self.colour and text else text
 
     def status(self, text: str) -> str:
-        """``text`` in the colour of the status that it names (spaces around it do not count)."""
+        """Return ``text`` in the colour of the status it names, ignoring surrounding spaces."""
         return self.like(text, text.strip())
 
     def like(self, text: str, status: str) -> str:
-        """``text`` in the colour of ``status``."""
+        """Return ``text`` in the colour of ``status``."""
         name = _COLOURS.get(status)
         return self.paint(text, name) if name else text
 
     def lines(self, lines: Sequence[str], status: str) -> list[str]:
-        """Each line in the colour of ``status``, so that a part of them is shown right too."""
+        """Colour each line separately, so that a subset of the lines also looks right."""
         return [self.like(line, status) for line in lines]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; ``status`` colours its cells by what they say."""
+    """A table column; with ``status``, each cell gets the colour of the status it names."""
 
     heading: str
     right: bool = False
@@ -51,29 +51,29 @@ class Column:
 
 
 def clean(value: object) -> str:
-    """One harmless line: control and format characters (escape codes, line breaks, reversed
-    writing) become spaces, and runs of spaces one."""
+    """Return one safe line: control and format characters (escape codes, line breaks, text
+    direction) become spaces, and runs of spaces collapse."""
     text = "".join(" " if unicodedata.category(c)[0] in "CZ" else c for c in str(value))
     return " ".join(text.split())
 
 
 def width_of(text: str) -> int:
-    """Columns that a clean text takes."""
+    """Return how many columns a clean text takes."""
     return sum(map(_width, text))
 
 
 def clip(text: str, width: int) -> str:
-    """The clean text in at most ``width`` columns, with dots where something is missing."""
+    """Shorten a clean text to at most ``width`` columns, ending in dots if it was cut."""
     return text if width_of(text) <= width else _head(text, max(width - 3, 0)) + "..."[:width]
 
 
 def moment(text: str, *, short: bool = False) -> str:
-    """An ISO time of an answer, to the minute; ``short`` leaves out the year."""
+    """Format an ISO time to the minute; ``short`` omits the year."""
     return datetime.fromisoformat(text).strftime("%m-%d %H:%M" if short else "%Y-%m-%d %H:%M")
 
 
 def duration(milliseconds: int | None) -> str:
-    """Seconds, or minutes and hours where they are many."""
+    """Format as seconds, or as minutes or hours if long."""
     if milliseconds is None:
         return "-"
     seconds = milliseconds / 1000
@@ -84,13 +84,13 @@ def duration(milliseconds: int | None) -> str:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """The text filled up with spaces."""
+    """Pad the text with spaces."""
     fill = " " * (width - width_of(text))
     return fill + text if right else text + fill
 
 
 def wrap(value: object, width: int, indent: int = 0) -> list[str]:
-    """A text in lines of at most ``width`` columns, each indented; long words are broken."""
+    """Wrap to indented lines of at most ``width`` columns; long words are broken."""
     room = max(width - indent, 1)
     lines: list[str] = []
     line = ""
@@ -102,7 +102,7 @@ def wrap(value: object, width: int, indent: int = 0) -> list[str]:
         if line:
             lines.append(line)
         while width_of(rest) > room:
-            head = _head(rest, room) or rest[0]  # a wide character in one column still goes on
+            head = _head(rest, room) or rest[0]  # progress even if a wide character does not fit
             lines.append(head)
             rest = rest[len(head) :]
         line = rest
@@ -110,7 +110,7 @@ def wrap(value: object, width: int, indent: int = 0) -> list[str]:
 
 
 def facts(style: Style, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Names and what they are, beneath each other; in colour where a status comes first."""
+    """Name-value pairs, one below the other; coloured if the value begins with a status."""
     indent = max(width_of(name) for name, _ in pairs) + 2
     lines: list[str] = []
     for name, value in pairs:
@@ -127,9 +127,9 @@ def table(
     below: Sequence[Sequence[str]] = (),
     indent: int = 0,
 ) -> list[str]:
-    """Lines of a table with its headings; ``below`` holds further lines for each row.
+    """Return a table's lines, including headings; ``below`` holds extra lines for each row.
 
-    Where the whole does not fit, columns move together, and what still does not fit is cut.
+    If the table is too wide, the gaps shrink first, then the widest columns are cut.
     """
     cells = [[clean(cell) for cell in row] for row in rows]
     widths = [
@@ -158,7 +158,7 @@ def _row(
 
 
 def _narrow(widths: list[int], room: int) -> None:
-    """Take columns from the widest until all fit."""
+    """Shrink the widest columns until all fit."""
     while sum(widths) > room and max(widths) > 1:
         widths[widths.index(max(widths))] -= 1
 

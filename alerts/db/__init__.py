@@ -1,7 +1,7 @@
 """PostgreSQL: addresses, connections that do not hang, transactions, statements.
 
-Every connection is in autocommit and a transaction is something one opens: a statement of its
-own then costs one round trip, not three.
+Every connection is in autocommit mode and transactions are opened explicitly, so a single
+statement costs one round trip instead of three.
 """
 
 from alerts.db.connections import (

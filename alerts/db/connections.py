@@ -1,4 +1,4 @@
-"""Connecting: what the operator's address says wins, and a database that wakes up is waited for."""
+"""Connecting: the operator's address takes precedence, and a waking database gets time to start."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from alerts.db.errors import NoAnswer, PoolerDetected, WrongServer
 from alerts.db.statements import GRACE_SECONDS, execute, fetch_one
 from alerts.db.watch import WatchedConnection, WatchedCursor, watched
 
-# A peer that vanished is noticed within about ten seconds even where packets are swallowed:
+# A vanished peer is noticed within about ten seconds even if packets are silently dropped:
 # keepalives cover waiting for an answer, the user timeout covers unacknowledged data.
 _SOCKET_OPTIONS: dict[str, Any] = {
     "keepalives": 1,
@@ -26,15 +26,15 @@ _SOCKET_OPTIONS: dict[str, Any] = {
     "keepalives_count": 2,
     "tcp_user_timeout": 10_000,
 }
-# How long a database that wakes up is waited for, by programs for which nobody waits.
+# How long programs without a waiting user wait for a waking database.
 WAKE_SECONDS = 20.0
-_FIRST_STATEMENT_SECONDS = 5.0  # of a session; it waits for nothing
+_FIRST_STATEMENT_SECONDS = 5.0  # a session's first statement waits for no lock
 _PROBE_SECONDS = 3
-# A database that restarts refuses connections only for a moment; a wrong port does so for ever.
+# A restarting database refuses connections only briefly; a wrong port refuses them forever.
 _REFUSED_SECONDS = 3.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.0
 
-# The driver has no codes for what fails while connecting, only texts.
+# The driver gives no error codes for connection failures, only text.
 _WAKING = re.compile(
     r"timeout expired|closed the connection unexpectedly|connection reset|SSL SYSCALL error"
     r"|starting up|shutting down|in recovery mode|not yet accepting|not currently accepting"
@@ -43,7 +43,7 @@ _WAKING = re.compile(
 )
 _DROPPED = re.compile(r"closed the connection unexpectedly|connection reset|SSL SYSCALL error")
 _REFUSED = re.compile(r"Connection refused")
-_SERVER_SAID = re.compile(r"\w:  ")  # as in "FATAL:  ...", in whatever language
+_SERVER_SAID = re.compile(r"\w:  ")  # as in "FATAL:  ...", in any language
 
 
 def connect(
@@ -55,12 +55,12 @@ def connect(
     wait_seconds: float = 0.0,
     stopped: Callable[[], object] = lambda: None,
 ) -> WatchedConnection:
-    """A connection in autocommit without any session setting, as a pooler can serve it.
+    """Open an autocommit connection without session settings, so that it works through a pooler.
 
-    Each host of the address gets ``connect_timeout`` seconds (libpq takes no less than 2), each
-    statement ``limit_seconds`` (None: as long as it takes; a web transaction sets its own). A
-    database that is waking up is tried again for ``wait_seconds``, unless ``stopped()``. What the
-    address says goes before all of these. Raises ``psycopg2.OperationalError``.
+    Each host in the address gets ``connect_timeout`` seconds (libpq's minimum is 2), each
+    statement ``limit_seconds`` (None: no limit; a web transaction sets its own). If the database
+    is waking up, retries for ``wait_seconds`` unless ``stopped()``. Parameters in the address
+    override all of these. Raises ``psycopg2.OperationalError``.
     """
     once = partial(_connect, database_url, application_name, connect_timeout, limit_seconds)
     return _patiently(once, wait_seconds, stopped)
@@ -77,16 +77,16 @@ def open_session(
     wait_seconds: float = 0.0,
     stopped: Callable[[], object] = lambda: None,
 ) -> WatchedConnection:
-    """A connection of the runner's own, with :mod:`alerts.db.settings` whatever the role says.
+    """Open a direct session with :mod:`alerts.db.settings`, whatever the role's defaults.
 
-    The timeouts are the server's (0: none). We ourselves wait ``limit_seconds`` for a statement,
-    by default a little longer than the server's timeout; where there is neither, as long as the
-    server says that it works on it.
+    The timeouts are the server's (0: none). The client waits ``limit_seconds`` for a statement, by
+    default a little longer than the server's timeout; with neither, it waits as long as the server
+    reports that it is working on the statement.
 
-    Raises :class:`PoolerDetected` when a pooler stands in front: the backend that answers is
-    then not the one the connection was given. The settings are made in the same statement and
-    only when the two agree, so nothing is left behind in a pool. Raises :class:`WrongServer` on
-    a standby, unless the address asks for one.
+    Raises :class:`PoolerDetected` if the backend that answers is not the one the connection was
+    given, which means there is a pooler. The same statement applies the settings, but only if the
+    two match, so nothing leaks into a pool. Raises :class:`WrongServer` on a standby, unless the
+    address asks for one.
     """
     if limit_seconds is None and statement_timeout_ms:
         limit_seconds = statement_timeout_ms / 1000 + GRACE_SECONDS
@@ -107,9 +107,9 @@ def open_session(
 
 
 def cancel_statement(database_url: str, backend_pid: int) -> None:
-    """End the statement that another connection of ours waits for.
+    """Cancel the statement that another of our connections is waiting for.
 
-    Not by the driver's own cancel: that one keeps the interpreter to itself until the network
+    The driver's own cancel is not used because it blocks the interpreter until the network
     answers. Raises ``psycopg2.Error``.
     """
     conn = connect(
@@ -125,7 +125,7 @@ def cancel_statement(database_url: str, backend_pid: int) -> None:
 
 
 def dropped(error: BaseException) -> bool:
-    """Whether connecting failed without an answer, at once: a sign of a database that wakes up."""
+    """Whether the connection was dropped at once without an answer, as by a waking database."""
     return bool(_DROPPED.search(str(error)))
 
 
@@ -142,10 +142,10 @@ def _connect(
         "connect_timeout": timeout,
         **_SOCKET_OPTIONS,
     }
-    if "," in given.get("host", "") + given.get("hostaddr", ""):  # of several, the one to write to
+    if "," in given.get("host", "") + given.get("hostaddr", ""):  # several hosts: use the primary
         defaults["target_session_attrs"] = "primary"
     options = {name: value for name, value in defaults.items() if name not in given} | forced
-    # Texts are UTF-8, whatever the database, the address or PGCLIENTENCODING says.
+    # Use UTF-8, whatever the database, the address or PGCLIENTENCODING specifies.
     conn = _open(database_url, {**options, "client_encoding": "UTF8"})
     if conn.info.parameter_status("server_encoding") == "SQL_ASCII":
         conn.close()
@@ -183,17 +183,17 @@ def _pid(conn: connection) -> int:
     return int(conn.info.backend_pid)
 
 
-# An idle backend has lost its answer on the way to us.
+# If the backend is idle, its answer was lost on the way to us.
 _STATE = """
 SELECT coalesce(state NOT LIKE 'idle%%', TRUE) AS works FROM pg_stat_activity WHERE pid = %s
 """
 
 
 def _works_on(database_url: str, host: str, port: int, backend_pid: int) -> bool:
-    """Whether the server works on the statement of another connection of ours.
+    """Whether the server is still working on the statement of another of our connections.
 
-    Asked on a connection made for it. Refusing to talk to us (too many connections) is a sign of
-    life, no answer is none.
+    Asks on a new connection. A refusal by the server (too many connections) counts as a sign of
+    life; silence does not.
     """
     try:
         conn = _connect(
@@ -212,7 +212,7 @@ def _works_on(database_url: str, host: str, port: int, backend_pid: int) -> bool
 def _patiently(
     once: Callable[[], WatchedConnection], wait_seconds: float, stopped: Callable[[], object]
 ) -> WatchedConnection:
-    """The connection, tried again while the database seems to wake up and the time lasts."""
+    """Retry until ``wait_seconds`` have passed, as long as the database seems to be waking up."""
     started, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
     while True:
         try:
@@ -226,15 +226,15 @@ def _patiently(
 
 
 def _worth_waiting(error: psycopg2.OperationalError) -> float:
-    """For how many seconds the failure may pass by itself."""
+    """Return for how many seconds it is worth retrying after this failure."""
     if isinstance(error, WrongServer | NoAnswer) or _WAKING.search(str(error)):
         return float("inf")
     return _REFUSED_SECONDS if _REFUSED.search(str(error)) else 0.0
 
 
-# In a database of encoding SQL_ASCII any bytes may stand, and the server converts nothing: texts
-# are taken for UTF-8, and of a row that is not the signs that cannot be read are replaced. Decoded
-# strictly, one such row would stop all others.
+# A database with encoding SQL_ASCII may contain any bytes, and the server converts nothing. Text
+# is read as UTF-8 with invalid bytes replaced: with strict decoding, one bad row would block all
+# others.
 _LENIENT = "alerts-lenient-utf8"
 
 

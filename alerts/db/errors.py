@@ -1,4 +1,4 @@
-"""What can be wrong with a connection, beyond what the driver says."""
+"""Connection errors that the driver does not report itself."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import psycopg2
 
 
 class NoAnswer(psycopg2.OperationalError):
-    """The connection was given up since no answer came in time."""
+    """The connection was abandoned because no answer came in time."""
 
 
 class PoolerDetected(Exception):
-    """The database is reached through a transaction pooler, where session locks do not hold."""
+    """The connection goes through a transaction pooler, where session locks do not hold."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -20,10 +20,10 @@ class PoolerDetected(Exception):
 
 
 class WrongServer(psycopg2.OperationalError):
-    """The connection leads to a standby: it takes no writes, and what it shows may be old."""
+    """The connection leads to a standby, which refuses writes and may show stale data."""
 
     def __init__(self) -> None:
         super().__init__(
             "DATABASE_URL leads to a standby server, which takes no writes; after a failover it "
-            "has to name the new primary"
+            "must name the new primary"
         )

@@ -1,8 +1,8 @@
-"""The server's settings that our statements rest on, whatever role, database and server say.
+"""The server settings that our statements rely on, whatever the role, database or server default.
 
-They travel with a round trip that exists already: an engine's session sets them with its first
-statement, the web's transactions with their BEGIN, for themselves alone, since a pooler may give
-each of them another backend.
+They need no extra round trip: an engine session sets them with its first statement. A web
+transaction sets them with its BEGIN and only for itself, since a pooler may give each transaction
+a different backend.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from psycopg2.extensions import connection
 
 from alerts.db.url import options_of
 
-# What decides the meaning of a statement or of its answer: nobody else's business.
+# Settings that change the meaning of a statement or its result; these cannot be overridden.
 _MEANING = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
@@ -24,27 +24,27 @@ _MEANING = {
     "array_nulls": "on",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
-    "row_security": "on",  # off would fail statements whose policies let us see everything
+    "row_security": "on",  # off raises an error even if the policies show us every row
 }
-# What the operator may decide otherwise, in the address's `options`.
+# Settings that the operator may override in the `options` of the address.
 _LIMITS = {
     "search_path": "public",
     "idle_in_transaction_session_timeout": "0",
 }
 _SESSION_MEANING = {"default_transaction_isolation": "read committed"}
-# The working memory lets the set-based statements keep their sets out of temporary files; the
-# page cost is that of the SSDs databases live on, or a claim reads small tables from end to end.
+# work_mem keeps the set-based statements out of temporary files. random_page_cost assumes SSDs;
+# with the default, a claim reads small tables in full.
 _SESSION_LIMITS = {"idle_session_timeout": "0", "work_mem": "32MB", "random_page_cost": "1.1"}
 _SINCE_17 = {"transaction_timeout": "0"}
 
-# No row where another backend answers than the one we were given; then nothing is set either.
+# Returns no row, and sets nothing, if the backend that answers is not the one we were given.
 BEGIN_SESSION = """
 SELECT
     (SELECT count(set_config(key, value, FALSE)) FROM json_each_text(%(settings)s)) AS made,
     pg_is_in_recovery() AS standby
 WHERE pg_backend_pid() = %(given)s
 """
-# A reading transaction sees a single snapshot: figures of several statements belong together.
+# A read transaction uses a single snapshot, so figures from several statements are consistent.
 _READING = sql.SQL("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 _WRITING = sql.SQL("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
 _BEGIN = sql.SQL("{begin}; {settings}; SELECT pg_is_in_recovery() AS standby")
@@ -52,13 +52,13 @@ _LOCAL = sql.SQL("SET LOCAL {name} = {value}")
 
 
 def of_session(conn: connection, statement_ms: int, lock_ms: int) -> str:
-    """The settings of a session of the engine's, as JSON."""
+    """Return the settings of an engine session as JSON."""
     meaning, limits = {**_MEANING, **_SESSION_MEANING}, {**_LIMITS, **_SESSION_LIMITS}
     return json.dumps(_chosen(conn, meaning, {**limits, **_timeouts(statement_ms, lock_ms)}))
 
 
 def begin_transaction(conn: connection, *, read_only: bool, statement_ms: int, lock_ms: int) -> str:
-    """The BEGIN of a transaction of the web app or a command, which carries its settings."""
+    """Return the BEGIN, including settings, for a transaction of the web app or a command."""
     key = (conn.dsn, conn.info.server_version, read_only, statement_ms, lock_ms)
     if key not in _begins:
         chosen = _chosen(conn, _MEANING, {**_LIMITS, **_timeouts(statement_ms, lock_ms)})
@@ -73,7 +73,7 @@ def begin_transaction(conn: connection, *, read_only: bool, statement_ms: int, l
     return _begins[key]
 
 
-_begins: dict[tuple[str, int, bool, int, int], str] = {}  # a process has one address or two
+_begins: dict[tuple[str, int, bool, int, int], str] = {}  # small: a process uses one or two DSNs
 
 
 def _timeouts(statement_ms: int, lock_ms: int) -> dict[str, str]:

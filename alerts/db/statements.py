@@ -24,24 +24,24 @@ Connection = connection
 Row = dict[str, Any]
 Params = Mapping[str, Any] | Sequence[Any] | None
 
-MIGRATE = "run python scripts/migrate.py"  # what to do where :func:`lacks_migrations`
+MIGRATE = "run python scripts/migrate.py"  # the hint when :func:`lacks_migrations` is true
 
 BEGIN_SECONDS = 3.0
-# How much longer than the server's own timeout we wait for it to say so.
+# How much longer than the server's own timeout we wait for the server to report it.
 GRACE_SECONDS = 3.0
 WEB_LOCK_TIMEOUT_MS = 2000
 
 
 def lacks_migrations(error: BaseException) -> bool:
-    """Whether a statement failed for a table or column that a migration has yet to make."""
+    """Whether a statement failed because a table or column has not been migrated yet."""
     return isinstance(error, (UndefinedTable, UndefinedColumn))
 
 
 @contextmanager
 def transaction(conn: Connection) -> Iterator[None]:
-    """All or nothing: BEGIN and COMMIT, or a savepoint where a transaction is open already.
+    """All or nothing: BEGIN and COMMIT, or a savepoint if a transaction is already open.
 
-    So a phase runs unchanged inside the one transaction of a dry run.
+    The savepoint lets a phase run unchanged inside a dry run's single transaction.
     """
     begin, commit, rollback = ("BEGIN", "COMMIT", "ROLLBACK")
     if conn.info.transaction_status != TRANSACTION_STATUS_IDLE:
@@ -61,11 +61,11 @@ def transaction(conn: Connection) -> Iterator[None]:
 def web_transaction(
     conn: Connection, *, read_only: bool, statement_timeout_ms: int
 ) -> Iterator[None]:
-    """A transaction that carries its own settings, so that it works through a pooler too.
+    """A transaction that carries its own settings, so that it also works through a pooler.
 
-    Its BEGIN gives the server nothing to do, so one that hangs shows there, in seconds; the
-    other statements get the server's timeout. Raises :class:`NoAnswer`, and
-    :class:`WrongServer` on a standby that the address did not ask for.
+    BEGIN is no work for the server, so a hung server is detected there within seconds; the other
+    statements get the server's timeout. Raises :class:`NoAnswer`, and :class:`WrongServer` on a
+    standby that the address did not ask for.
     """
     try:
         _begin_web(conn, read_only, statement_timeout_ms)
@@ -84,7 +84,7 @@ def _begin_web(conn: Connection, read_only: bool, statement_timeout_ms: int) -> 
     watched(conn, limit_seconds=BEGIN_SECONDS)
     try:
         row = fetch_one(conn, begin)
-    except (ReadOnlySqlTransaction, FeatureNotSupported) as error:  # of BEGIN READ WRITE there
+    except (ReadOnlySqlTransaction, FeatureNotSupported) as error:  # BEGIN READ WRITE on a standby
         raise WrongServer from error
     watched(conn, limit_seconds=statement_timeout_ms / 1000 + GRACE_SECONDS)
     if row and row["standby"] and not getattr(conn, "standby_ok", False):
@@ -92,14 +92,14 @@ def _begin_web(conn: Connection, read_only: bool, statement_timeout_ms: int) -> 
 
 
 def execute(conn: Connection, query: Any, params: Params = None) -> int:
-    """Run a statement; the number of rows it touched."""
+    """Run a statement and return the number of affected rows."""
     with conn.cursor() as cursor:
         cursor.execute(query, params)
         return cursor.rowcount
 
 
 def fetch_all(conn: Connection, query: Any, params: Params = None) -> list[Row]:
-    """Run a statement; its rows as dictionaries."""
+    """Run a statement and return its rows as dictionaries."""
     with conn.cursor() as cursor:  # the driver's dictionary rows cost four times as much
         cursor.execute(query, params)
         names = [column.name for column in cursor.description or ()]
@@ -107,12 +107,12 @@ def fetch_all(conn: Connection, query: Any, params: Params = None) -> list[Row]:
 
 
 def fetch_one(conn: Connection, query: Any, params: Params = None) -> Row | None:
-    """Run a statement that gives at most one row."""
+    """Run a statement and return its first row, or None."""
     rows = fetch_all(conn, query, params)
     return rows[0] if rows else None
 
 
 def json_text(value: Any) -> str:
-    """A value for a JSON parameter. Its texts stand as they are: where the database's encoding
-    is not UTF-8, the server refuses the escapes of what is no ASCII."""
+    """Serialize a JSON parameter without escaping non-ASCII characters: if the database's encoding
+    is not UTF-8, the server refuses such escapes."""
     return json.dumps(value, ensure_ascii=False)

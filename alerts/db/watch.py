@@ -1,10 +1,10 @@
-"""A deadline of the client's own on every statement.
+"""A client-side deadline on every statement.
 
-libpq waits for an answer as long as the TCP connection lives, and a server or proxy that hangs
-keeps it alive; no setting of the server ends that. So one thread looks at what is under way and
-shuts the socket of a connection that has waited too long, which wakes whoever waits with an
-error. It costs a statement half a microsecond (the driver's wait callback: two, and with it
-``connect_timeout`` is no longer obeyed), and while nothing is under way the thread sleeps.
+libpq waits for an answer as long as the TCP connection lives. A hung server or proxy keeps it
+alive, and no server setting ends the wait. So one thread watches the running statements and shuts
+down the socket of a connection that has waited too long, which fails the waiting call. This costs
+half a microsecond per statement; the driver's wait callback costs two and disables
+``connect_timeout``. The thread sleeps while no statement is running.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from psycopg2.extensions import connection, cursor
 from alerts.db.errors import NoAnswer
 
 TICK_SECONDS = 0.25
-# A statement that may legitimately take long: when the server is asked about it, how often
-# then, and after how many times without a good answer it is given up.
+# For a statement that may legitimately take long: when to ask the server about it first, how often
+# after that, and after how many failed checks to give up.
 FIRST_LOOK_SECONDS = 5.0
 NEXT_LOOK_SECONDS = 10.0
 SECOND_OPINION_SECONDS = 1.0
@@ -33,11 +33,11 @@ MISSES = 2
 
 
 class WatchedConnection(connection):
-    """A connection that gives up waiting for a statement.
+    """A connection that gives up on a statement that takes too long.
 
-    After ``limit_seconds`` (None: never); or before, when ``still_working`` is set and says
-    twice that the server does not work on the statement. ``standby_ok``: the operator's address
-    asks for, or allows, a server that takes no writes.
+    It gives up after ``limit_seconds`` (None: never), or earlier if ``still_working`` is set and
+    reports twice that the server is not working on the statement. ``standby_ok``: the operator's
+    address requests or allows a server that takes no writes.
     """
 
     limit_seconds: float | None = None
@@ -49,29 +49,29 @@ class WatchedConnection(connection):
     _gave_up: float | None = None  # after how many seconds
 
     def begin_waiting(self) -> None:
-        """A statement is about to be sent."""
+        """Call before a statement is sent."""
         self._misses = 0
         self._since = now = time.monotonic()
         self._next_look = now + FIRST_LOOK_SECONDS
         _watcher.wake()
 
     def end_waiting(self) -> None:
-        """The statement was answered, or failed."""
+        """Call after the statement was answered or failed."""
         self._since = None
 
     @property
     def waiting(self) -> bool:
-        """Whether a statement is under way."""
+        """Whether a statement is running."""
         return self._since is not None
 
     def abandon_after(self, seconds: float) -> None:
-        """Give up the statement under way if it has waited so long already."""
+        """Give up on the running statement if it has already waited ``seconds``."""
         since = self._since
         if since is not None and time.monotonic() - since >= seconds:
             self._give_up(since)
 
     def look(self, now: float) -> None:
-        """Give up if it is time; ask after the statement, in a thread, where that is due."""
+        """Give up if the limit has passed; if a check is due, ask the server in a thread."""
         since = self._since
         if since is None:
             return
@@ -99,19 +99,19 @@ class WatchedConnection(connection):
             abandon(self)
 
     def explained(self, error: psycopg2.Error) -> psycopg2.Error:
-        """The error of a statement; of one that was given up, what really happened."""
+        """Return the error itself, or :class:`NoAnswer` if we gave up on the statement."""
         if self._gave_up is None:
             return error
         return NoAnswer(f"the database did not answer within {self._gave_up:.0f} s")
 
 
 class WatchedCursor(cursor):
-    """Of a :class:`WatchedConnection`: each statement has its deadline."""
+    """The cursor of a :class:`WatchedConnection`; every statement has a deadline."""
 
     connection: WatchedConnection
 
     def execute(self, query: Any, vars: Any = None) -> None:
-        """As the driver's. Raises :class:`NoAnswer` when no answer comes in time."""
+        """Like the driver's; raises :class:`NoAnswer` if no answer comes in time."""
         conn = self.connection
         conn.begin_waiting()
         try:
@@ -131,26 +131,26 @@ def watched(
     limit_seconds: float | None,
     still_working: Callable[[], bool] | None = None,
 ) -> None:
-    """Set the deadline of the next statements; nothing for a connection of somebody else."""
+    """Set the deadline for later statements; does nothing for a connection of another class."""
     if isinstance(conn, WatchedConnection):
         conn.limit_seconds, conn.still_working = limit_seconds, still_working
         _watcher.add(conn)
 
 
 def abandon(conn: connection) -> None:
-    """End a connection from outside: whoever waits for it gets an error at once.
+    """End a connection from outside, so that a thread waiting on it gets an error at once.
 
-    Safe from any thread; the server hears of it as soon as it listens again.
+    Safe from any thread. The server notices as soon as it reads from the connection again.
     """
     with (
-        suppress(psycopg2.Error, OSError),  # it has just ended by itself
+        suppress(psycopg2.Error, OSError),  # it may just have ended by itself
         socket.socket(fileno=os.dup(conn.fileno())) as wire,
     ):
         wire.shutdown(socket.SHUT_RDWR)
 
 
 class _Watcher:
-    """The one thread of the process; asleep while no statement is under way."""
+    """The process's only watcher thread; it sleeps while no statement is running."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -175,7 +175,7 @@ class _Watcher:
         while True:
             self._busy.wait()
             time.sleep(TICK_SECONDS)
-            self._busy.clear()  # before looking: what begins now sets it again
+            self._busy.clear()  # before looking: a statement that starts now sets it again
             waiting = [conn for conn in self._all() if conn.waiting]
             if waiting:
                 self._busy.set()

@@ -1,1 +1,1 @@
-"""Single rows for people: deliveries, digests, events, and why an alert did or did not come."""
+"""Looking up deliveries, digests and events, and why an alert was or was not sent."""

@@ -1,4 +1,4 @@
-"""Looking at deliveries and digests: ids, states, times and codes; no address, no text."""
+"""Listing deliveries and digests: ids, states, times and codes; no addresses, no text."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from psycopg2 import sql
 from alerts import db
 from alerts.paging import cursor, json_row, parse_cursor
 
-# A page looks at no more rows than this, so that a filter which hardly any row passes costs
-# milliseconds on years of history: the page then says where to go on.
+# A page scans at most this many rows, so a filter that matches almost nothing costs milliseconds
+# even on years of history; the page then says where to continue.
 ROWS_LOOKED_AT = 20_000
 MOST_ITEMS = 200
 
@@ -50,7 +50,7 @@ _STATUSES = {
     "queued": sql.SQL("q.status = 'queued' AND NOT " + _HELD),
 }
 
-# Newest first: the rows that an index finds, at most so many, and of those the ones that match.
+# Newest first: a bounded number of rows found by an index, then filtered by the other conditions.
 _PAGE = """
 SELECT {columns}
 FROM (
@@ -66,7 +66,7 @@ ORDER BY q.created_at DESC, q.id DESC
 LIMIT %(limit)s + 1
 """
 
-# Where a page that looked at all it may has ended.
+# Where a page ended that scanned as many rows as allowed.
 _ENDED = """
 SELECT created_at::timestamptz AS created_at, id
 FROM {table}
@@ -131,11 +131,11 @@ def list_rows(
     before: str | None = None,
     **filters: Any,
 ) -> dict[str, Any]:
-    """A page, newest first: ``count``, ``next_before`` (None at the end) and the rows.
+    """Return a page, newest first: ``count``, ``next_before`` (None at the end) and the rows.
 
-    ``filters`` are those of the listing, None for any; ``since`` goes by ``created_at``. A page
-    may hold less than ``limit`` rows, even none, while ``next_before`` says that there is more
-    to look at. Raises ValueError for a ``before`` that is no cursor.
+    ``filters`` are those of the listing, with None for any; ``since`` applies to ``created_at``. A
+    page may have fewer than ``limit`` rows, even none, although ``next_before`` shows that there
+    are more to scan. Raises ValueError if ``before`` is not a cursor.
     """
     before_time, before_id = parse_cursor(before) if before else (None, None)
     parameters = {
@@ -174,7 +174,7 @@ def list_rows(
 
 
 def get_delivery(conn: db.Connection, delivery_id: int) -> dict[str, Any] | None:
-    """A delivery with its event and the digest it went into; None for an unknown id."""
+    """A delivery with its event and its digest, if any; None for an unknown id."""
     delivery = _one(conn, DELIVERIES, delivery_id)
     if delivery is None:
         return None
@@ -184,7 +184,7 @@ def get_delivery(conn: db.Connection, delivery_id: int) -> dict[str, Any] | None
 
 
 def get_digest(conn: db.Connection, digest_id: int) -> dict[str, Any] | None:
-    """A digest with what is in it, at most 200 of ``items_total``; None for an unknown id."""
+    """A digest with at most 200 of its ``items_total`` deliveries; None for an unknown id."""
     digest = _one(conn, DIGESTS, digest_id)
     if digest is None:
         return None
@@ -205,7 +205,7 @@ def _one(conn: db.Connection, listing: Listing, row_id: int) -> dict[str, Any] |
 
 
 def _equal(names: dict[str, str], filters: dict[str, Any], prefix: str) -> list[sql.SQL]:
-    """A condition for each filter that is given."""
+    """One condition for each filter that is set."""
     return [
         sql.SQL(f"{prefix}{column} = %({name})s")
         for name, column in names.items()

@@ -1,4 +1,4 @@
-"""The newest global events: what ``GET /alerts/events/latest`` answers. No user data."""
+"""The newest global events, for ``GET /alerts/events/latest``. No user data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT %(limit)s
 
 
 def latest_events(conn: db.Connection, *, limit: int, now: datetime) -> dict[str, Any]:
-    """At most ``limit`` events created until ``now``, newest first."""
+    """At most ``limit`` events created up to ``now``, newest first."""
     events = db.fetch_all(conn, LATEST, {"limit": limit, "now": now})
     for event in events:
         event["created_at"] = iso(event["created_at"])

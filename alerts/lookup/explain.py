@@ -1,6 +1,6 @@
-"""Why did this user (not) get this alert: ``GET /explain`` and ``explain``.
+"""Why a user did or did not get an alert: ``GET /explain`` and the ``explain`` command.
 
-The decision comes from fan-out's own statement; what became of it from the delivery.
+The decision comes from fan-out's own statement, the outcome from the delivery.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from alerts.product_days import day_window
 from alerts.runs import engine_state
 from alerts.settings.config import Settings
 
-SINCE_HOURS = 24  # how far back a run looks unless told otherwise
+SINCE_HOURS = 24  # how far back a run looks by default
 
 EVENT = """
 SELECT
@@ -30,7 +30,7 @@ FROM alert_events
 WHERE id = %(event_id)s AND created_at <= %(now)s
 """
 
-# Fan-out's decision for one user, a row a channel, and the figures it rests on.
+# Fan-out's decision for one user, one row per channel, and the figures behind it.
 DECIDED = sql.SQL("""
 WITH {decisions}
 SELECT
@@ -116,7 +116,7 @@ def _channel(
     digests: dict[int, db.Row],
     event: db.Row,
 ) -> dict[str, Any]:
-    """One channel: the decision, its figures, a sentence, and the rows it led to."""
+    """One channel: the decision, its figures, a sentence, and the resulting rows."""
     digest = digests.get(delivery["digest_id"]) if delivery else None
     today = row["reason"] or "created"
     decision, kind = today, row["kind"] if today == "created" else None
@@ -155,12 +155,12 @@ def _channel(
         "digest": digest and json_row(digest),
     }
     if delivery is not None and today not in ("created", "exists"):
-        told["today"] = today  # the rules of now would say otherwise
+        told["today"] = today  # the current rules would decide otherwise
     return told
 
 
 def _why_not(decision: str, row: db.Row, event: db.Row) -> str:
-    """Why there is no delivery, or which one there will be."""
+    """Why there is no delivery, or which one the next run will create."""
     plan, channel = row["plan_code"], row["channel"]
     switched = "the user has switched the channel off"
     if channel not in DIGEST_CHANNELS and row["digest_only"] and row["channel_enabled"]:
@@ -178,13 +178,13 @@ def _why_not(decision: str, row: db.Row, event: db.Row) -> str:
         "quota": f"not created: {row['quota_used']} of {row['quota_limit']} {channel} alerts of "
         "the day were used",
         "not_in_allowlist": "not created: an allowlist is active and the user is not on it",
-        "changed_since": "not created then; by today's plan, preferences and addresses it would be",
+        "changed_since": "not created; with today's plan, preferences and addresses it would be",
         "fanout_expired": f"not created: the event was not fanned out within {SINCE_HOURS} hours",
     }.get(decision, f"will be created as {row['kind']} with the next run")
 
 
 def _became(delivery: db.Row, digest: db.Row | None) -> str:
-    """What became of a delivery."""
+    """The delivery's outcome so far."""
     if digest is not None:
         if digest["status"] == "queued" and digest["next_retry_at"] is None:
             return f"in digest {digest['id']}, which is sent after {iso(digest['window_end'])}"
@@ -195,7 +195,7 @@ def _became(delivery: db.Row, digest: db.Row | None) -> str:
 
 
 def _digest_since(kind: str | None, row: db.Row) -> str:
-    """Why a delivery goes into a digest, where that is not what the user chose."""
+    """Why a delivery goes into a digest if the user did not choose that."""
     if kind != "digest" or not row["overflow"]:
         return ""
     return f" ({row['quota_used']} of {row['quota_limit']} instant alerts of the day were used)"
@@ -213,5 +213,5 @@ def _state(row: db.Row) -> str:
         return "being sent"
     if row["next_retry_at"]:
         at = iso(row["next_retry_at"])
-        return f"waiting for another try at {at}, after {tries} attempt(s) and {code}"
+        return f"waiting for another attempt at {at}, after {tries} attempt(s) and {code}"
     return f"queued since {iso(row['created_at'])}"

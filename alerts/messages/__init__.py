@@ -1,6 +1,6 @@
-"""What a message says on each channel. Pure: the same alert gives the same texts, always.
+"""Renders messages for each channel. Pure: the same alert always gives the same text.
 
-Everything foreign is made harmless here, once: adapters hand the texts on as they are.
+All untrusted text is sanitized here; adapters pass the result on unchanged.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _DIGESTS: dict[str, Callable[[Sequence[Alert], str, datetime, datetime, Style], 
 
 
 def render_alert(channel: str, alert: Alert, style: Style) -> Rendered:
-    """The message about one alert; raises ValueError for a channel that nothing is sent on."""
+    """Render one alert; raises ValueError for a channel that sends nothing."""
     render = _ALERTS.get(channel)
     if render is None:
         raise ValueError(f"no alerts on channel {channel!r}; there are {', '.join(_ALERTS)}")
@@ -40,10 +40,10 @@ def render_digest(
     window_end: datetime,
     style: Style,
 ) -> Rendered:
-    """The message about a window's alerts.
+    """Render the digest of a window's alerts, given in any order.
 
-    ``period`` is ``daily`` or ``hourly``; the window's ends are aware. Alerts may come in any
-    order. Raises ValueError for a channel without digests.
+    ``period`` is ``daily`` or ``hourly``; the window's ends are timezone-aware. Raises ValueError
+    for a channel without digests.
     """
     render = _DIGESTS.get(channel)
     if render is None:

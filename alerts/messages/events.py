@@ -1,7 +1,7 @@
-"""What an event says of itself: the headline and the body that are stored with it.
+"""An event's stored headline and body, from which every channel's message is made.
 
-Every channel's message is made from these two; titles in them are foreign text and stay as they
-are, since :mod:`alerts.cleaning` makes them harmless when a message is rendered.
+Titles in them are untrusted and stored unchanged; :mod:`alerts.cleaning` sanitizes them when a
+message is rendered.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from decimal import ROUND_HALF_UP, Decimal
 
 from alerts.cleaning import head
 
-TITLE_MAX = 300  # characters of a driver's title
+TITLE_MAX = 300  # characters per driver title
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _DIRECTIONS = {"up": "up", "down": "down"}
@@ -36,8 +36,8 @@ def regional_spike(
     earlier_day: date | None,
     drivers: Sequence[str],
 ) -> Text:
-    """A region's 7-day index, 0 to 100. ``earlier_score``: its newest of an earlier product day,
-    told where the index rose from it. ``drivers``: titles, the first drives most."""
+    """A region's 7-day index, from 0 to 100. ``earlier_score``: the newest score of an earlier
+    product day, mentioned if the index rose. ``drivers``: titles, most important first."""
     facts = f"The 7-day energy risk index for {region} stands at {_rounded(score, 1)} of 100"
     facts += f" and is {trend or ''}."
     if earlier_score and earlier_day and score > earlier_score > 0:
@@ -49,7 +49,7 @@ def regional_spike(
 def asset_spike(
     *, asset: str, region: str, score: Decimal, direction: str | None, drivers: Sequence[str]
 ) -> Text:
-    """An asset's 7-day score in a region, 0 to 100."""
+    """An asset's 7-day score in a region, from 0 to 100."""
     towards = _DIRECTIONS.get(direction or "", "unclear")
     facts = f"The 7-day risk score of {asset} in {region} stands at {_rounded(score, 1)} of 100;"
     facts += f" the direction is {towards}."
@@ -58,7 +58,7 @@ def asset_spike(
 
 
 def high_impact(*, title: str, category: str | None, day: date | None, source: str | None) -> Text:
-    """A single event of the news; ``day`` is the one it happened on, where that is known."""
+    """A single news event; ``day`` is when it happened, if known."""
     parts = [f"Category: {(category or '').replace('_', ' ')}."]
     if day is not None:
         parts.append(f"Date: {_day(day)}.")

@@ -1,7 +1,7 @@
-"""Emails: a subject, a plain text and an HTML page that says the same.
+"""Emails: a subject, a plain text and an HTML page with the same content.
 
-The page is one column with inline styles and nothing from outside, and sets no colours for
-text and background, so that a reader's dark mode decides them.
+The page is a single column with inline styles and no external resources. It sets no text or
+background colours, so the reader's dark mode works.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SUBJECT_MAX = 120
 BODY_MAX = 6_000
 _DIGEST_BODY_MAX = 240
 
-# Middle tones: seen on white and on black.
+# Mid-tones, visible on white and on black.
 _COLOURS = {1: "#6b7f8f", 2: "#4f86b8", 3: "#c28a1d", 4: "#d9691f", 5: "#d33a3a"}
 _FONT = "font-family:-apple-system,'Segoe UI',Roboto,Helvetica,Arial,sans-serif"
 _PAGE = """<!DOCTYPE html>
@@ -73,7 +73,7 @@ _BUTTON = (
 
 
 def render_alert(alert: Alert, style: Style) -> Rendered:
-    """One alert with all that is known about it."""
+    """One alert with everything known about it."""
     headline, region = headline_of(alert), region_name(alert)
     lead = f"{severity_word(alert).capitalize()} ({alert.severity}/5), {region}: "
     subject = cut(lead + headline, SUBJECT_MAX)
@@ -93,7 +93,7 @@ def render_digest(
     window_end: datetime,
     style: Style,
 ) -> Rendered:
-    """The window's alerts, the worst first; past the first 50 only their number."""
+    """The window's alerts, most severe first; after the first 50, only how many more."""
     window = window_phrase(window_start, window_end, style.timezone)
     title = digest_title(period, alerts, window)
     items = [
@@ -158,7 +158,7 @@ def _alert_html(
     return "\n".join(parts)
 
 
-# The same few events go into every user's digest of a window.
+# Every user's digest of a window contains the same few events.
 @lru_cache(maxsize=1024)
 def _digest_item(alert: Alert, zone: ZoneInfo) -> tuple[str, str]:
     """The item as text and as HTML."""

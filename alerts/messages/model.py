@@ -1,4 +1,4 @@
-"""What a message is made of and what comes out."""
+"""Input and output of rendering."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from zoneinfo import ZoneInfo
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One global event as people are told about it.
+    """One global event to report to users.
 
-    ``headline`` and ``body`` are foreign text and taken as such: any character may occur.
-    ``alert_type`` may hold types that only old rows have. ``created_at`` is aware.
+    ``headline`` and ``body`` are untrusted and may contain any character. ``alert_type`` may be a
+    type that only old rows have. ``created_at`` is timezone-aware.
     """
 
     event_id: int
@@ -27,9 +27,9 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """What stays the same over a run.
+    """Rendering options, constant within a run.
 
-    Without ``app_base_url`` texts name the app and do not link it. Times are shown in
+    Without ``app_base_url``, texts mention the app but do not link to it. Times are shown in
     ``timezone``.
     """
 
@@ -39,7 +39,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A message's texts; ``subject`` and ``html`` stay empty for channels without them."""
+    """A rendered message; ``subject`` and ``html`` are empty for channels without them."""
 
     subject: str = ""
     text: str = ""

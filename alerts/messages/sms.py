@@ -1,8 +1,8 @@
-"""Text messages: at most two segments, in the cheap alphabet where possible.
+"""Text messages: at most two segments, in the cheaper GSM alphabet if possible.
 
-A segment of a message in parts holds 153 septets of the GSM 03.38 alphabet, or 67 UTF-16 units
-when any character is outside of it. A character of two units is not split over two segments,
-which can waste one unit at the end of the first: the budgets are one short of two segments.
+A segment of a multipart message holds 153 septets of the GSM 03.38 alphabet, or 67 UTF-16 units
+if any character is outside it. A two-unit character is never split across segments, which can
+waste one unit at the end of the first, so each budget is one unit less than two segments.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from alerts.messages.wording import APP, headline_of, region_name, severity_word
 
 GSM_BUDGET = 2 * 153 - 1
 UCS2_BUDGET = 2 * 67 - 1
-HEADLINE_ROOM_MIN = 40  # units; a link that leaves the headline less is left out
+HEADLINE_ROOM_MIN = 40  # units; the link is dropped if it leaves the headline less
 REGION_MAX = 30
 
 _BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
 )
-_EXTENSION = frozenset("^{}\\[~]|€")  # behind an escape: two septets each
+_EXTENSION = frozenset("^{}\\[~]|€")  # sent with an escape, so two septets each
 _GSM = _BASIC | _EXTENSION
-# What typesetters put in and the alphabet has under another name.
+# Typographic characters and their equivalents in the GSM alphabet.
 _PLAIN = str.maketrans(
     {
         **dict.fromkeys("‘’‚‛‹›′‵`´ʹʻʼʽˈꞌ＇", "'"),
@@ -49,7 +49,7 @@ class _Alphabet:
 
 
 def septets(text: str) -> int:
-    """The length of ``text`` in the GSM alphabet, counting foreign characters as one."""
+    """Return the length in the GSM alphabet; characters outside it count as one."""
     return len(text) + sum(map(text.count, _EXTENSION))
 
 
@@ -63,12 +63,12 @@ _WIDE = _Alphabet(utf16_units, UCS2_BUDGET, "…")
 
 
 def render_alert(alert: Alert, style: Style) -> Rendered:
-    """Severity, region, as much of the headline as fits, and the link if it fits too."""
+    """Severity, region, as much of the headline as fits, and the link if there is room."""
     region = cut(region_name(alert).translate(_PLAIN), REGION_MAX, utf16_units, "...")
     lead = f"{APP} {alert.severity}/5 {severity_word(alert)}, {region}: "
     headline = headline_of(alert).translate(_PLAIN)
     link = f"\n{style.app_base_url}" if style.app_base_url else ""
-    # Cut to the cheap alphabet's room first: what remains may no longer need the other one.
+    # Cut for the GSM alphabet first: the rest may no longer need the more expensive one.
     text = _compose(lead, headline, link, _CHEAP)
     return Rendered(text=text if is_gsm(text) else _compose(lead, headline, link, _WIDE))
 

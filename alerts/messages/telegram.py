@@ -1,7 +1,7 @@
 """Telegram messages for ``parse_mode`` HTML.
 
-Telegram counts UTF-16 units after parsing, so parts are measured and cut as plain text and
-escaped last: no cut can break an entity or a tag. Only ``<b>``, ``<i>`` and ``<a>`` are used.
+Telegram counts UTF-16 units after parsing. So parts are measured and cut as plain text and escaped
+last, and no cut can break an entity or a tag. Only ``<b>``, ``<i>`` and ``<a>`` are used.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from alerts.messages.wording import (
 )
 
 UNITS_MAX = 4096
-# An alert's other parts are bounded (a headline of 300 characters, a region of 60, eight
-# assets of 24, a footer) and take under 1,400 units together even when every character is two.
+# An alert's other parts are bounded (a headline of 300 characters, a region of 60, eight assets of
+# 24, a footer): under 1,400 units in total, even if every character takes two.
 BODY_UNITS_MAX = 2600
 _BODY_RAW_MAX = 4 * BODY_UNITS_MAX
 _DIGEST_HEADLINE_MAX = 200
@@ -65,7 +65,7 @@ def render_digest(
     window_end: datetime,
     style: Style,
 ) -> Rendered:
-    """As many alerts as one message holds, the worst first, then how many there are more."""
+    """As many alerts as fit in one message, most severe first, then how many more there are."""
     window = window_phrase(window_start, window_end, style.timezone)
     title = digest_title(period, alerts, window)
     parts = [f"<b>{_escape(title)}</b>"]
@@ -73,7 +73,7 @@ def render_digest(
     shown = 0
     for alert in by_importance(alerts)[:DIGEST_ITEMS_MAX]:
         item, units = _digest_item(alert, style.timezone)
-        room -= units + 2  # and the blank line before it
+        room -= units + 2  # including the blank line before it
         if room < 0:
             break
         parts.append(item)
@@ -84,7 +84,7 @@ def render_digest(
     return Rendered(text="\n\n".join(parts))
 
 
-# The same few events go into every user's digest of a window.
+# Every user's digest of a window contains the same few events.
 @lru_cache(maxsize=1024)
 def _digest_item(alert: Alert, zone: ZoneInfo) -> tuple[str, int]:
     """The item as HTML and its length in units after parsing."""

@@ -1,4 +1,4 @@
-"""The words all channels share: severity, region, assets, times."""
+"""Wording shared by all channels: severity, region, assets, times."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from alerts.product_days import day_of, day_window
 
 APP = "EnergyRiskIQ"
 SEVERITIES = {1: "very low", 2: "low", 3: "moderate", 4: "high", 5: "critical"}
-HEADLINE_MAX = 300  # characters; more than any real headline, so that texts stay bounded
+HEADLINE_MAX = 300  # characters; longer than any real headline, to bound the text
 REGION_MAX = 60
-DIGEST_ITEMS_MAX = 50  # shown in full; mail programs clip what is much longer
+DIGEST_ITEMS_MAX = 50  # shown in full; mail programs clip much longer messages
 
 _TYPES = {
     "HIGH_IMPACT_EVENT": "High-impact event",
@@ -28,18 +28,18 @@ _MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-# How much foreign text is looked at before it is cleaned, as a multiple of what is kept: room
-# for what cleaning removes, and a bound on the work one hostile row can cause.
+# How much untrusted text to clean, as a multiple of what is kept. It leaves room for what cleaning
+# removes and bounds the work that one malicious row can cause.
 _RAW_FACTOR = 4
 
 
 def bounded_line(text: str, limit: int) -> str:
-    """``text`` as one clean line of at most ``limit`` characters."""
+    """Return ``text`` as one clean line of at most ``limit`` characters."""
     return cut(clean_line(head(text, limit * _RAW_FACTOR)), limit)
 
 
 def type_name(alert: Alert) -> str:
-    """``Regional risk spike``; for an unknown type its own words."""
+    """``Regional risk spike``; an unknown type is shown by its code's words."""
     known = _TYPES.get(alert.alert_type)
     if known:
         return known
@@ -57,18 +57,18 @@ def severity_word(alert: Alert) -> str:
 
 
 def region_name(alert: Alert) -> str:
-    """The region, ``Global`` without one."""
+    """The region, or ``Global`` if there is none."""
     return bounded_line(alert.region or "", REGION_MAX) or "Global"
 
 
 def asset_names(alert: Alert) -> str:
-    """``oil, FX``; empty when the alert names none."""
+    """``oil, FX``; empty if the alert has no assets."""
     names = (_asset_name(asset) for asset in alert.assets[:_ASSETS_MAX])
     return ", ".join(name for name in names if name)
 
 
 def headline_of(alert: Alert) -> str:
-    """The headline as one clean line, the type's name where it is empty."""
+    """The headline as one clean line, or the type's name if it is empty."""
     return bounded_line(alert.headline, HEADLINE_MAX) or type_name(alert)
 
 
@@ -78,7 +78,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def by_importance(alerts: Iterable[Alert]) -> list[Alert]:
-    """The worst first, then the oldest."""
+    """Most severe first, then oldest first."""
     return sorted(alerts, key=lambda alert: (-alert.severity, alert.created_at, alert.event_id))
 
 
@@ -94,9 +94,9 @@ def zone_name(zone: ZoneInfo) -> str:
 
 
 def window_phrase(start: datetime, end: datetime, zone: ZoneInfo) -> str:
-    """``8 March 2022`` for a whole product day, else both ends.
+    """``8 March 2022`` for a whole product day, otherwise both ends.
 
-    The zone is named at both ends where they differ, as in the hour that comes twice.
+    Both ends name their zone if the offsets differ, as in the hour that occurs twice.
     """
     if day_window(start, zone) == (start, end):
         return _date(day_of(start, zone))
@@ -130,4 +130,4 @@ def _date(day: date) -> str:
 
 def _zone_abbreviation(local: datetime) -> str:
     name = local.tzname() or "UTC"
-    return name if name[0].isalpha() else f"UTC{name}"  # zones without letters are like "-03"
+    return name if name[0].isalpha() else f"UTC{name}"  # some zones are only a number: "-03"

@@ -1,4 +1,4 @@
-"""Applying the numbered SQL files to the database, and telling what is applied."""
+"""Applies the numbered SQL files to the database and reports their status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = [
 MIGRATIONS_DIR = Path(__file__).resolve().parents[2] / "sql"
 APPLICATION_NAME = "alerts-migrate"
 DEFAULT_TIMEOUTS = Timeouts()
-# As :mod:`alerts.migrations.apply` settles it.
+# The same rule as in :mod:`alerts.migrations.apply`.
 _WHERE_FILES_GO = """
 SELECT set_config('search_path', 'public', TRUE)
 FROM pg_settings
@@ -48,10 +48,11 @@ def migrate(
     timeouts: Timeouts = DEFAULT_TIMEOUTS,
     dry_run: bool = False,
 ) -> list[str]:
-    """Apply the pending files in order; the names of those that this call applied.
+    """Apply the pending files in order and return the names of those this call applied.
 
-    ``report`` gets a line a file. With ``dry_run`` all pending files run in one transaction
-    that is rolled back. Raises :class:`MigrationError`; files applied before it stay applied.
+    ``report`` receives one line per file. With ``dry_run``, all pending files run in one
+    transaction that is rolled back. Raises :class:`MigrationError`; files applied before the error
+    stay applied.
     """
     migrations = load_migrations(directory)
     with _connected(database_url) as conn:
@@ -62,23 +63,23 @@ def migrate(
 
 
 def status(conn: connection, directory: Path = MIGRATIONS_DIR) -> MigrationStatus:
-    """How the files and the database compare; reads only, in at most two statements.
+    """Compare the files with the database, read-only and in at most two statements.
 
-    Raises :class:`MigrationError` when the files are out of order or the table is another
-    tool's, psycopg2.Error when the database does not answer.
+    Raises :class:`MigrationError` if the files are out of order or the table belongs to another
+    tool, and psycopg2.Error if the database does not answer.
     """
     with conn.cursor() as cur:
         return compare(load_migrations(directory), read_records(cur))
 
 
 def status_of(database_url: str, directory: Path = MIGRATIONS_DIR) -> MigrationStatus:
-    """:func:`status` over a connection of its own; every failure is a :class:`MigrationError`."""
+    """:func:`status` over a new connection; every failure is a :class:`MigrationError`."""
     with _connected(database_url) as conn:
         return _status(conn, directory)
 
 
 def _status(conn: connection, directory: Path) -> MigrationStatus:
-    """:func:`status` where the files would be applied, whatever a role's default says."""
+    """:func:`status` in the schema where the files would be applied, whatever the role default."""
     with db.transaction(conn):
         db.execute(conn, _WHERE_FILES_GO)
         return status(conn, directory)
@@ -90,7 +91,7 @@ def _connected(database_url: str) -> Iterator[connection]:
     try:
         yield conn
     except psycopg2.Error as error:
-        raise MigrationError(error_summary(error)) from None  # its text may hold values
+        raise MigrationError(error_summary(error)) from None  # its text may contain values
     finally:
         conn.close()
 
@@ -108,7 +109,7 @@ def _connect(database_url: str) -> connection:
     except psycopg2.Error as error:
         text = str(error).strip()
         if any(form in text for form in _forms(parts.get("password", ""))):
-            text = "the server's words are not shown, since they hold the password"
+            text = "the server's message is not shown because it contains the password"
         raise MigrationError(
             f"cannot connect to the database: {text}\n"
             "Check the host, port, name and user in DATABASE_URL, and that the server is up."
@@ -116,7 +117,7 @@ def _connect(database_url: str) -> connection:
 
 
 def _forms(password: str) -> tuple[str, ...]:
-    """How a server may repeat the password: as it is, URL-encoded, in base64."""
+    """Return the forms in which a server may echo the password: plain, URL-encoded, base64."""
     if not password:
         return ()
     encoded = b64encode(password.encode()).decode().rstrip("=")

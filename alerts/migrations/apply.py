@@ -1,10 +1,10 @@
-"""Applying files: each in a transaction of its own, alone, with the settings of migrations.
+"""Applies migration files, each in its own transaction, one run at a time, with fixed settings.
 
-A file's row in ``schema_migrations`` is written first, in the file's own transaction: a second
-deploy collides there at the latest. Every such transaction begins by taking one advisory lock and
-reading the table again, so deploys that run at once take turns file by file, and each file is
-applied once. The lock belongs to the transaction, not to the session: a session's lock is worth
-nothing behind a transaction pooler, and a file could release it.
+A file's row in ``schema_migrations`` is written first, in the file's own transaction, so a second
+deploy collides there at the latest. Every transaction begins by taking one advisory lock and
+rereading the table, so concurrent deploys take turns file by file and each file is applied once.
+The lock belongs to the transaction, not to the session: a session lock does not work behind a
+transaction pooler, and a file could release it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from alerts.migrations.errors import StatementFailed, explain_failure, lock_hold
 from alerts.migrations.files import Migration, MigrationError
 from alerts.migrations.records import add_record, compare, read_records
 
-# The first 64 bits of SHA-256("alerts_v2_migrations"), signed: every version deployed must
-# take the same lock.
+# The first 64 bits of SHA-256("alerts_v2_migrations"), signed. All deployed versions must take the
+# same lock.
 LOCK_KEY = 1784885692844659965
 
-# What DISCARD ALL does, in the forms that a transaction allows: what a file did to its session
-# ends with its transaction, also where a pooler gives the session to somebody else next. Then the
-# settings of migrations: a role's or database's own must not decide how one ends. The join leaves
-# out what this version of the server does not know.
+# The equivalent of DISCARD ALL within a transaction: whatever a file did to its session ends with
+# its transaction, even if a pooler then gives the session to another client. Then the settings for
+# migrations, since role or database defaults must not decide how a migration ends. The join skips
+# settings that this server version does not have.
 _FRESH_SESSION = """
 CLOSE ALL; RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL; DEALLOCATE ALL; UNLISTEN *;
 DISCARD PLANS; DISCARD TEMP; DISCARD SEQUENCES; SELECT pg_advisory_unlock_all();
@@ -42,16 +42,16 @@ FROM (VALUES
     ('idle_in_transaction_session_timeout', '0'),
     ('timezone', 'UTC'),
     ('client_encoding', 'UTF8'),
-    ('standard_conforming_strings', 'on'),  -- how a file is cut into statements assumes it
-    ('search_path', 'public'),  -- where the engine looks, unless the address names another
+    ('standard_conforming_strings', 'on'),  -- splitting files into statements relies on it
+    ('search_path', 'public'),  -- where the engine looks, unless the address sets another
     ('client_min_messages', 'notice')
 ) AS wanted (name, value)
 JOIN pg_settings AS known ON lower(known.name) = wanted.name
 WHERE known.name <> 'search_path' OR known.source <> 'client'
 """
-# Deferred constraints are checked here and not by COMMIT, so that the error has a file.
+# Check deferred constraints here rather than at COMMIT, so the error can name the file.
 _END_OF_FILE = "SET CONSTRAINTS ALL IMMEDIATE; SELECT pg_current_xact_id_if_assigned()::text"
-# IF NOT EXISTS says so of every object that is there already: nothing to act on.
+# IF [NOT] EXISTS raises this notice for every skipped object; it needs no action.
 _DULL_NOTICE = re.compile(r"(already exists|does not exist), skipping\s*$")
 
 Report = Callable[[str], None]
@@ -59,7 +59,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds: how long a statement waits for a locked table, and a run for another run."""
+    """How many seconds a statement waits for a locked table, and a run for another run."""
 
     table_lock: float = 5.0
     other_run: float = 60.0
@@ -67,9 +67,9 @@ class Timeouts:
 
 @dataclass
 class Run:
-    """One run over a connection in autocommit mode; every transaction is begun here.
+    """One run over a connection in autocommit mode; it begins every transaction itself.
 
-    Raises :class:`MigrationError`; psycopg2.Error where not a file's own statement failed.
+    Raises :class:`MigrationError`, or psycopg2.Error if a statement outside the files failed.
     """
 
     conn: connection
@@ -78,7 +78,7 @@ class Run:
     timeouts: Timeouts
 
     def apply(self) -> list[str]:
-        """Apply pending files one by one; another run may apply some of them meanwhile."""
+        """Apply pending files one by one; another run may apply some of them in the meantime."""
         applied: list[str] = []
         while True:
             with self._transaction(end="COMMIT") as cur:
@@ -102,8 +102,8 @@ class Run:
     @contextmanager
     def _transaction(self, *, end: str) -> Iterator[cursor]:
         with self.conn.cursor() as cur:
-            # The isolation level is given: under a stricter one, what another run recorded would
-            # stay invisible after waiting for it.
+            # Under a stricter isolation level, what another run recorded would remain invisible
+            # even after waiting for it.
             cur.execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
             try:
                 _freshen_session(cur, self.timeouts.table_lock)
@@ -111,7 +111,7 @@ class Run:
                 yield cur
                 cur.execute(end)
             except BaseException as error:
-                with suppress(psycopg2.Error):  # a lost connection has rolled back
+                with suppress(psycopg2.Error):  # a lost connection has already rolled back
                     self.conn.cursor().execute("ROLLBACK")
                 if isinstance(error, StatementFailed):  # not chained: its text may quote rows
                     raise explain_failure(error, self.conn) from None
@@ -129,15 +129,15 @@ class Run:
             cur.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK_KEY,))
             _freshen_session(cur, self.timeouts.table_lock)
         except psycopg2.errors.LockNotAvailable:
-            cur.execute("ROLLBACK")  # or the server would not say who has it now
+            cur.execute("ROLLBACK")  # otherwise the holders could not be queried
             raise MigrationError(
-                f"another migration run has held the lock for more than {seconds}; nothing was "
-                "applied by this one. Wait until it has ended, then run again."
+                f"another migration run has held the lock for more than {seconds}; this run "
+                "applied nothing. Wait until the other has ended, then run again."
                 f"{lock_holders(self.conn, LOCK_KEY)}"
             ) from None
 
     def _pending(self, cur: cursor) -> list[Migration]:
-        """What is pending now that the lock is held, all of it searched before any of it runs."""
+        """Return what is pending under the lock, after checking every file before any runs."""
         found = compare(self.migrations, read_records(cur, create=True))
         found.refuse_unless_consistent()
         pending = [m for m in self.migrations if m.name in found.pending]
@@ -146,7 +146,7 @@ class Run:
         return pending
 
     def _execute(self, cur: cursor, migration: Migration) -> float:
-        """Record and run one file, and clear what it left in the session; its milliseconds."""
+        """Record and run one file, then clean up its session; returns its milliseconds."""
         started = time.monotonic()
         transaction_id = add_record(cur, migration)
         for statement in (*migration.statements, None):
@@ -158,11 +158,11 @@ class Run:
                 self._show_notices()
             ended = self.conn.info.transaction_status != TRANSACTION_STATUS_INTRANS
             if ended or (statement is None and cur.fetchone() != (transaction_id,)):
-                # The net below the search for such statements.
+                # A safety net behind the check for such statements.
                 raise MigrationError(
                     f"{migration.file_name} ended its transaction: part of it may be applied, and "
-                    "its row in schema_migrations may be kept. Compare the database with the "
-                    "file, and remove what ends the transaction."
+                    "its row in schema_migrations may remain. Compare the database with the "
+                    "file, and remove the statement that ends the transaction."
                 )
         _freshen_session(cur, self.timeouts.table_lock)
         return (time.monotonic() - started) * 1000
@@ -175,5 +175,5 @@ class Run:
 
 
 def _freshen_session(cur: cursor, lock_timeout: float) -> None:
-    milliseconds = max(1, round(lock_timeout * 1000))  # 0 would mean: wait for ever
+    milliseconds = max(1, round(lock_timeout * 1000))  # 0 would mean no timeout
     cur.execute(_FRESH_SESSION, (f"{milliseconds}ms",))

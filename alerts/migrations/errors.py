@@ -1,8 +1,9 @@
-"""What went wrong in a migration, in words for the operator and without the table's values.
+"""Describes migration failures to the operator without showing row values.
 
-PostgreSQL quotes values of rows in two places: the DETAIL of integrity errors (class 23: "Key
+PostgreSQL quotes row values in two places: the DETAIL of integrity errors (class 23: "Key
 (email)=(...) already exists") and the text of data errors (class 22: "invalid input syntax for
-type integer: ..."). Both are left out; what a migration raises itself (P0001) is shown whole.
+type integer: ..."). Both are omitted. Errors that a migration raises itself (P0001) are shown in
+full.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from psycopg2.extensions import Diagnostics, connection
 from alerts.migrations.files import Migration, MigrationError
 from alerts.migrations.statements import Statement
 
-# Classes whose DETAIL speaks of definitions (columns, types, dependent objects), not of rows.
+# Classes whose DETAIL is about definitions (columns, types, dependent objects), not rows.
 _DETAIL_CLASSES = ("0A", "25", "2B", "42", "55")
 
 _QUOTED = re.compile(r'"[^"]*"')
-# The words around it are translated with the server's language, the name is not.
+# The server translates the surrounding words, but not this name.
 _CODE_BLOCK_LINE = re.compile(r"inline_code_block\D*(\d+)")
 
-# Sessions of this database that hold the advisory lock of the key (shown as two halves), or, the
-# key being NULL, a lock on a table. pg_locks is open to every role, the age of other roles'
-# transactions is not.
+# Sessions in this database that hold the key's advisory lock (stored as two halves) or, if the key
+# is NULL, a lock on a table. Every role may read pg_locks, but not the age of other roles'
+# transactions.
 _LOCK_HOLDERS = """
 SELECT DISTINCT activity.pid, activity.application_name, activity.state
 FROM pg_locks AS held
@@ -47,7 +48,7 @@ LIMIT 5
 
 @dataclass(eq=False)
 class StatementFailed(Exception):
-    """A statement of a migration failed; None: the deferred constraints at its end."""
+    """A migration's statement failed; None means the deferred constraints at its end."""
 
     migration: Migration
     statement: Statement | None
@@ -55,7 +56,7 @@ class StatementFailed(Exception):
 
 
 def explain_failure(failed: StatementFailed, conn: connection) -> MigrationError:
-    """The error of a statement for people, after the transaction was rolled back."""
+    """Describe a failed statement to people; call it after the rollback."""
     statement, error = failed.statement, failed.error
     if statement is None:
         where = "at its end (deferred constraints)"
@@ -65,13 +66,13 @@ def explain_failure(failed: StatementFailed, conn: connection) -> MigrationError
     if error.pgcode == errorcodes.LOCK_NOT_AVAILABLE:
         lines.append(
             "A table it changes is in use by another session, and waiting longer would have "
-            "blocked everyone behind it. Run again; if it happens again, end the long "
+            "blocked everyone else. Run again; if it happens again, end the long "
             f"transaction first.{lock_holders(conn)}"
         )
     elif error.pgcode == errorcodes.ACTIVE_SQL_TRANSACTION:
-        lines.append("A migration runs in a transaction: use the form that works in one.")
+        lines.append("Migrations run in a transaction: use a form of the command that allows it.")
     elif statement and _is_for_psql(statement, error):
-        lines.append("That is for psql alone: no \\commands, and rows by INSERT, not by COPY.")
+        lines.append("Only psql supports this: use no \\commands, and use INSERT, not COPY.")
     return MigrationError("\n".join(lines))
 
 
@@ -92,15 +93,15 @@ def _is_for_psql(statement: Statement, error: psycopg2.Error) -> bool:
 
 
 def lock_holders(conn: connection, key: int | None = None) -> str:
-    """A sentence naming the sessions that hold the advisory lock, without ``key`` one on a table.
+    """Name the sessions that hold the advisory lock or, without ``key``, a lock on a table.
 
-    Empty when none is seen.
+    Returns a sentence, or an empty string if none is visible.
     """
     try:
         with conn.cursor() as cursor:
             cursor.execute(_LOCK_HOLDERS, {"key": key})
             rows = cursor.fetchall()
-    except psycopg2.Error:  # an aid only: the error that led here matters more
+    except psycopg2.Error:  # only a hint: the original error matters more
         return ""
     sessions = ", ".join(
         f"pid {pid} ({name or 'no application name'}, {state or 'state not shown'})"
@@ -110,17 +111,17 @@ def lock_holders(conn: connection, key: int | None = None) -> str:
 
 
 def error_summary(error: psycopg2.Error) -> str:
-    """What the server said, without values of rows: message, detail and hint on own lines."""
+    """Return the server's message, detail and hint on separate lines, without row values."""
     code, diag = error.pgcode, error.diag
     if code is None:
         if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-            return "the connection to the database was lost; run again: what is applied stays so"
+            return "the connection to the database was lost; run again: applied files stay applied"
         return str(error).strip().partition("\n")[0]
     message = diag.message_primary or "the server gave no message"
     if code.startswith(errorcodes.CLASS_INTEGRITY_CONSTRAINT_VIOLATION):
         message = f"{_integrity_error(error)} (SQLSTATE {code}); the values are not shown"
     elif code != errorcodes.RAISE_EXCEPTION:
-        # With a position the value is a constant of the file; without, it may come from a row.
+        # With a position, the value is a constant in the file; without, it may come from a row.
         if code.startswith(errorcodes.CLASS_DATA_EXCEPTION) and not diag.statement_position:
             message = _QUOTED.sub('"..."', message)
         message = f"{message} (SQLSTATE {code})"

@@ -12,23 +12,23 @@ from alerts.migrations.statements import Statement, split_statements
 
 _FILE_NAME = re.compile(r"(?P<version>[0-9]{4})_[a-z0-9_]+\.sql")
 
-# A file that ended its transaction would commit half of itself; found only afterwards, that half
-# could not be taken back.
+# A file that ends its transaction commits half of itself. If this is noticed only afterwards, that
+# half cannot be rolled back.
 _TRANSACTION_WORDS = frozenset(
     {"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "SAVEPOINT", "RELEASE"}
 )
 
 
 class MigrationError(Exception):
-    """The migrations cannot be applied or judged; the text is for people and names the mend."""
+    """The migrations cannot be applied or compared; the text tells people how to fix it."""
 
 
 @dataclass(frozen=True)
 class Migration:
     """One file: its number, its name (``0001_migration_helpers``), its SQL and checksum.
 
-    ``sql`` has line feeds only and ``checksum`` is the SHA-256 of that, so that a checkout
-    with other line endings is the same migration.
+    ``sql`` uses only line feeds and ``checksum`` is its SHA-256, so a checkout with other line
+    endings is still the same migration.
     """
 
     version: int
@@ -37,7 +37,7 @@ class Migration:
 
     @property
     def file_name(self) -> str:
-        """The file's name, without its folder."""
+        """The file's name without its folder."""
         return f"{self.name}.sql"
 
     @cached_property
@@ -47,14 +47,13 @@ class Migration:
 
     @cached_property
     def statements(self) -> list[Statement]:
-        """The file's statements in order."""
         return split_statements(self.sql)
 
     def refuse_what_breaks_the_transaction(self) -> None:
-        """Raise :class:`MigrationError` when the file would leave its transaction."""
+        """Raise :class:`MigrationError` if the file would end its transaction."""
         if not self.statements:
             raise MigrationError(
-                f"{self.file_name} holds no SQL statement: was it saved whole? Nothing was applied."
+                f"{self.file_name} contains no SQL statement: is it complete? Nothing was applied."
             )
         for statement in self.statements:
             first, second = (*statement.words, "", "")[:2]
@@ -70,28 +69,28 @@ class Migration:
 
 
 def load_migrations(directory: Path) -> list[Migration]:
-    """The migrations of ``directory`` by number, which run from 1 without a gap.
+    """Return the migrations in ``directory`` by number, from 1 without a gap.
 
-    Raises :class:`MigrationError` naming a file that is badly named, unreadable or out of
-    sequence. Files that neither end in ``.sql`` nor begin with a digit (a README) are left alone.
+    Raises :class:`MigrationError` naming a file that is misnamed, unreadable or out of sequence.
+    Files that neither end in ``.sql`` nor begin with a digit (a README) are ignored.
     """
     if not directory.is_dir():
-        raise MigrationError(f"{directory} is not a folder: the migrations are looked for there.")
+        raise MigrationError(f"{directory} is not a folder: the migrations should be there.")
     paths = sorted(path for path in directory.iterdir() if _looks_like_migration(path))
     if not paths:
-        raise MigrationError(f"{directory} holds no migrations (NNNN_name.sql).")
+        raise MigrationError(f"{directory} contains no migrations (NNNN_name.sql).")
     bad = [path.name for path in paths if not _FILE_NAME.fullmatch(path.name)]
     if bad:
         raise MigrationError(
             f"badly named: {', '.join(bad)}. A migration is named NNNN_name.sql: four digits, "
-            "an underscore, then small letters, digits and underscores."
+            "an underscore, then lower-case letters, digits and underscores."
         )
     _refuse_numbers(paths)
     return [Migration(_version(path), path.stem, _read(path)) for path in paths]
 
 
 def _looks_like_migration(path: Path) -> bool:
-    # A forgotten or mistyped extension must not silently leave a migration out.
+    # A missing or mistyped extension must not silently skip a migration.
     return path.is_file() and (path.suffix.lower() == ".sql" or path.name[0].isdigit())
 
 
@@ -106,7 +105,7 @@ def _refuse_numbers(paths: list[Path]) -> None:
             problem = f"the numbers begin at 0001, not at 0000 ({path.name})"
         else:
             problem = f"the number {number:04} is used twice: {paths[wanted - 2].name}, {path.name}"
-        raise MigrationError(f"{problem}. Renumber the files that are new.")
+        raise MigrationError(f"{problem}. Renumber the new files.")
 
 
 def _version(path: Path) -> int:
@@ -124,5 +123,5 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise MigrationError(f"{path.name} cannot be read: {error.strerror}.") from error
     if "\0" in text:
-        raise MigrationError(f"{path.name} holds a NUL character: it is no SQL text.")
+        raise MigrationError(f"{path.name} contains a NUL character: it is not SQL text.")
     return text.replace("\r\n", "\n").replace("\r", "\n")

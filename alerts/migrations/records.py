@@ -1,4 +1,4 @@
-"""The table ``schema_migrations``, and how it compares with the files."""
+"""The table ``schema_migrations`` and its comparison with the files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OUR_COLUMNS = {
     "checksum text NOT NULL",
     "applied_at timestamp with time zone NOT NULL",
 }
-# What stands under the table's name: the columns of an ordinary table.
+# The columns of the relation with the table's name, if it is an ordinary table.
 _SHAPE = """
 SELECT CASE WHEN relkind = 'r' THEN coalesce(string_agg(
     attname || ' ' || format_type(atttypid, atttypmod)
@@ -49,16 +49,16 @@ INCOMPATIBLE = "_incompatible"
 
 
 class MigrationState(StrEnum):
-    """How one migration stands: of the file, the row or both."""
+    """The state of one migration, from its file, its row or both."""
 
     APPLIED = "applied"
     PENDING = "pending"
-    CHANGED = "CHANGED"  # the file is not the one that was applied
-    MISSING = "MISSING"  # applied, but there is no such file
+    CHANGED = "CHANGED"  # the file differs from the one that was applied
+    MISSING = "MISSING"  # applied, but the file does not exist
 
 
 class MigrationRow(NamedTuple):
-    """One migration; ``applied_at`` is None when it is pending."""
+    """One migration; ``applied_at`` is None while it is pending."""
 
     version: int
     name: str
@@ -68,9 +68,9 @@ class MigrationRow(NamedTuple):
 
 @dataclass(frozen=True)
 class MigrationStatus:
-    """Every migration of the files and the database by number, and the names by state.
+    """All migrations in the files and the database by number, and their names by state.
 
-    ``skipped`` are the pending ones that a recorded one follows.
+    ``skipped`` are pending migrations that precede a recorded one.
     """
 
     rows: tuple[MigrationRow, ...]
@@ -99,29 +99,29 @@ class MigrationStatus:
 
     @property
     def consistent(self) -> bool:
-        """Whether migrating is possible."""
+        """Whether it is possible to migrate."""
         return not (self.changed or self.missing or self.skipped)
 
     @property
     def ok(self) -> bool:
-        """Whether the database is exactly what the files say."""
+        """Whether the database matches the files exactly."""
         return self.consistent and not self.pending
 
     def refuse_unless_consistent(self) -> None:
-        """Raise :class:`MigrationError` naming every file that is at odds, with the mend."""
+        """Raise :class:`MigrationError` naming every inconsistent file and how to fix it."""
         if self.skipped:
             raise MigrationError(
-                f"schema_migrations has a gap ({', '.join(self.skipped)} not recorded, a later "
-                "one is): put the rows back if they were deleted, rename the table if another "
+                f"schema_migrations has a gap ({', '.join(self.skipped)} not recorded, but a later "
+                "one is): restore the rows if they were deleted, or rename the table if another "
                 "tool filled it, then migrate again."
             )
         problems = [
-            f"{name}.sql was changed after it had been applied: restore it, and put the change "
+            f"{name}.sql was changed after it was applied: restore it, and put the change "
             "into a new migration."
             for name in self.changed
         ] + [
             f"{name} is applied in this database, but its file is missing: this checkout is older "
-            "than the database, or the file was deleted or renumbered. Bring the file back."
+            "than the database, or the file was deleted or renumbered. Restore the file."
             for name in self.missing
         ]
         if problems:
@@ -138,9 +138,9 @@ class Record(NamedTuple):
 
 
 def read_records(cur: cursor, *, create: bool = False) -> list[Record]:
-    """The recorded migrations; where the table does not exist none, or with ``create`` a new one.
+    """Return the recorded migrations; none if the table does not exist (``create`` creates it).
 
-    At most two statements. Raises :class:`MigrationError` where the table is not ours.
+    Runs at most two statements. Raises :class:`MigrationError` if the table is not ours.
     """
     cur.execute(_SHAPE)
     shape = cur.fetchone()
@@ -151,21 +151,21 @@ def read_records(cur: cursor, *, create: bool = False) -> list[Record]:
     if set(shape[0].split(", ")) != _OUR_COLUMNS:
         raise MigrationError(
             f"schema_migrations of this database belongs to another tool ({shape[0]}): rename it, "
-            "or give the alerts a database of their own, then migrate again."
+            "or use a separate database for the alerts, then migrate again."
         )
     cur.execute("SELECT version, name, checksum, applied_at FROM schema_migrations")
     return [Record(*row) for row in cur.fetchall()]
 
 
 def add_record(cur: cursor, migration: Migration) -> str:
-    """Record ``migration`` as applied; the id of the transaction that does so."""
+    """Record ``migration`` as applied and return the id of the current transaction."""
     cur.execute(_ADD, (migration.version, migration.name, migration.checksum))
     found = cur.fetchone()
     return str(found[0]) if found else ""
 
 
 def compare(migrations: Sequence[Migration], records: Sequence[Record]) -> MigrationStatus:
-    """The state of every migration, known from its file, its row or both."""
+    """Return the state of every migration that has a file, a row or both."""
     recorded = {record.version: record for record in records}
     rows = [_row(migration, recorded.get(migration.version)) for migration in migrations]
     rows += [

@@ -1,8 +1,8 @@
-"""Cutting a SQL file into its statements, so that every error has a line of the file.
+"""Splits a SQL file into statements, so that every error can name a line of the file.
 
-The server gives the place of an error of syntax or names, but not of one that happens while a
-statement runs (a lock, a duplicate row, a table that exists already); so statements are sent one
-by one. The server stays the judge: a piece that was cut wrongly is one that it refuses.
+The server reports the position of syntax and name errors, but not of errors that occur while a
+statement runs (a lock, a duplicate row, a table that already exists). So statements are sent one by
+one. If a file is split in the wrong place, the server rejects the piece.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _LEADING_WORDS = 4
 class Statement:
     """One statement without its semicolon.
 
-    ``line`` is the line of the file (from 1) on which it begins, ``words`` its first words in
-    upper case, ``body`` the offset in ``text`` of its first string constant (of a DO statement:
-    the code block), None without one.
+    ``line`` is the line (from 1) on which it begins, ``words`` its first words in upper case,
+    ``body`` the offset in ``text`` of its first string constant (in a DO statement, the code
+    block), or None.
     """
 
     text: str
@@ -47,12 +47,12 @@ class Statement:
     body: int | None = None
 
     def line_at(self, offset: int) -> int:
-        """The line of the file on which the character at ``offset`` of ``text`` stands."""
+        """Return the file's line for the character at ``offset`` of ``text``."""
         return self.line + self.text.count("\n", 0, offset)
 
 
 def split_statements(text: str) -> list[Statement]:
-    """The statements of ``text`` in order; comments between them are left out."""
+    """Return the statements of ``text`` in order, without the comments between them."""
     statements = []
     for tokens in filter(None, _token_groups(text)):
         start, end = tokens[0].start(), tokens[-1].end()
@@ -64,7 +64,7 @@ def split_statements(text: str) -> list[Statement]:
 
 
 def _token_groups(text: str) -> Iterator[list[re.Match[str]]]:
-    """The tokens of each statement: cut at semicolons outside parentheses and BEGIN ATOMIC."""
+    """Yield each statement's tokens, split at semicolons outside parentheses and BEGIN ATOMIC."""
     group: list[re.Match[str]] = []
     parentheses = blocks = 0
     before = ""
@@ -86,7 +86,7 @@ def _token_groups(text: str) -> Iterator[list[re.Match[str]]]:
 
 
 def _tokens(text: str) -> Iterator[re.Match[str]]:
-    """All but space and comments; one without an end is left for the server to refuse."""
+    """Skip white space and comments; an unterminated comment is left for the server to reject."""
     position = 0
     while token := _TOKEN.match(text, position):
         position = token.end()
@@ -97,7 +97,7 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
 
 
 def _end_of_comment(text: str, position: int) -> int | None:
-    """The offset behind the comment that is open at ``position``; comments nest."""
+    """Return the offset after the comment that is open at ``position``; comments nest."""
     depth = 1
     for edge in _COMMENT_EDGE.finditer(text, position):
         depth += 1 if edge.group() == "/*" else -1

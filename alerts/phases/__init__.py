@@ -1,4 +1,4 @@
-"""The phases, in the order they run: the one table from which everything else derives."""
+"""The phases in the order they run; every other list of phases derives from this table."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["ALL", "PHASES", "PHASE_CHOICES", "Counts", "Phase", "PhaseContext", 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase: its letter, its name for people, its lock, and what it does.
+    """A phase: its letter, display name, lock and function.
 
-    ``cancellable``: a stop signal may cancel the statement under way, since all of the phase's
-    work is in statements that undo themselves.
+    ``cancellable``: a stop signal may cancel the running statement, because all of the phase's work
+    is in statements that roll back.
     """
 
     letter: str
@@ -27,7 +27,7 @@ class Phase:
 
     @property
     def lock_key(self) -> str:
-        """The key of the lock that keeps a second runner out of the phase."""
+        """The key of the lock that prevents a second runner from running the phase."""
         return f"alerts_v2_phase_{self.letter}"
 
 
@@ -42,5 +42,5 @@ PHASE_CHOICES = (*sorted(phase.letter for phase in PHASES), ALL)
 
 
 def chosen(choice: str) -> tuple[Phase, ...]:
-    """The phases of a choice, in the order they run."""
+    """Return the phases for a letter or ``all``, in the order they run."""
     return tuple(phase for phase in PHASES if choice in (ALL, phase.letter))

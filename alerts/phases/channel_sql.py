@@ -1,4 +1,4 @@
-"""The list of channels as SQL: what each can do, and where each reaches a user."""
+"""The list of channels as SQL: each channel's capabilities and its address column."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ CHANNEL_ROWS = sql.SQL(", ").join(
 REFUSALS_OF_AN_ADDRESS = 3
 
 _COLUMNS = [name for kind in KINDS for name in (kind.destination, kind.verified) if name]
-# What :func:`destination` reads of a user.
+# The columns of ``users`` that :func:`destination` reads.
 USER_COLUMNS = sql.SQL(", ").join(sql.Identifier(name) for name in dict.fromkeys(_COLUMNS))
 
 
-# What nobody sees in an address, as insides of brackets of a regular expression. White space and
-# control characters are taken off both ends only: an address with one inside is wrong, and must
-# not become somebody else's. What has no width (soft hyphens, direction marks, fillers, variation
-# selectors, tags) goes everywhere. The two joiners stay between letters of scripts that spell with
-# them, and go everywhere else.
+# Invisible characters in an address, as the contents of regular expression brackets. White space
+# and control characters are removed only at both ends: an address with one inside is invalid and
+# must not turn into another person's. Zero-width characters (soft hyphens, direction marks,
+# fillers, variation selectors, tags) are removed everywhere. The two joiners are kept only between
+# letters of scripts that need them.
 _SPACE = r"\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u2800\u3000"
 _NO_WIDTH = (
     r"\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e"
@@ -48,10 +48,10 @@ UNSEEN = "|".join(
 
 
 def destination(user: str, channel: str) -> sql.Composed:
-    """Where a row of ``users`` is reached on a channel, without :data:`UNSEEN`; NULL for nowhere.
+    """The user's address on a channel, without :data:`UNSEEN` characters; NULL if there is none.
 
-    ``user`` is the alias of a row with :data:`USER_COLUMNS`, ``channel`` the alias of one with a
-    ``channel``.
+    ``user`` is the alias of a row with :data:`USER_COLUMNS`, ``channel`` the alias of a row with a
+    column ``channel``.
     """
     cases = sql.SQL(" ").join(_case(user, kind) for kind in KINDS if kind.destination)
     return sql.SQL(

@@ -1,4 +1,4 @@
-"""What a phase is given."""
+"""The input that a phase runs with."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from alerts.clock import Clock
 from alerts.redaction import Redactor
 from alerts.settings.config import Settings
 
-# A run that has not ended so long after a signal is stuck in something that nothing can end.
+# A run that has not ended this long after a signal is stuck in something that cannot be stopped.
 LAST_RESORT_SECONDS = 4.8
 
 Counts = dict[str, object]
-# What is being done, how much of it is done, and of how much where that is known.
+# Called with what is being processed, how much is done, and the total if known.
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -32,9 +32,9 @@ def no_progress(name: str, done: int, total: int | None) -> None:
 class Stop:
     """Why to stop early, if there is a reason: a signal, or a deadline in monotonic seconds.
 
-    ``cancel_statement`` is set while a statement that may take long runs: a signal ends it.
-    ``abandon`` gives up one that hangs: a server that does not answer hears of nothing.
-    ``last_resort`` is called when the run does not end in time after a signal.
+    ``cancel_statement`` is set while a possibly long statement runs, so that a signal can cancel
+    it. ``abandon`` gives up on a hung connection, where a cancel has no effect. ``last_resort`` is
+    called if the run does not end in time after a signal.
     """
 
     deadline: float | None = None
@@ -46,7 +46,7 @@ class Stop:
     last_resort: Callable[[], None] | None = None
 
     def interrupt(self, signal: str) -> None:
-        """Note a signal by its name; the first one counts. Safe to call from any thread."""
+        """Record a signal's name; only the first counts. Safe to call from any thread."""
         if not self.signalled.is_set():
             self.signal, self.signalled_at = signal, time.monotonic()
             self.signalled.set()
@@ -84,5 +84,5 @@ class PhaseContext:
     open_connection: Callable[[str], db.Connection] | None = None  # by its application's name
     paused: frozenset[str] = frozenset()  # channels that the owner has paused
     random: Callable[[], float] = random.random
-    scrub: Callable[[str], str] = Redactor().scrub  # the net below what adapters promise
+    scrub: Callable[[str], str] = Redactor().scrub  # a safety net if an adapter leaks something
     progress: Progress = no_progress

@@ -1,4 +1,4 @@
-"""Phase A: risk data becomes global alert events."""
+"""Phase A: creates global alert events from risk data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from alerts.product_days import day_of, day_start
 
 REGIONAL, ASSET, HIGH_IMPACT = "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE", "HIGH_IMPACT_EVENT"
 
-EARLIER_DAYS = 7  # how far back an earlier product day's score may lie
+EARLIER_DAYS = 7  # how many days back to look for an earlier product day's score
 
-# What fires at a time, of all three types, and what drove it. `::timestamptz` reads the plain
-# TIMESTAMP columns of old deployments as UTC. `days` are the dates from the earliest product day
-# looked at to today, `day_starts` their first instants.
+# Everything of all three types that fires at a given time, with its drivers. `::timestamptz` reads
+# the plain TIMESTAMP columns of old deployments as UTC. `days` are the dates from the earliest
+# relevant product day to today, `day_starts` their first instants.
 FIRED = """
 WITH fresh_index AS (  -- the newest 7-day index of each region, at most a day old
     SELECT DISTINCT ON (region)
@@ -134,8 +134,8 @@ WHERE e.severity_score >= 4
   AND e.inserted_at BETWEEN %(now)s - interval '24 hours' AND %(now)s
 """
 
-# Stores what fired. A row of the fingerprint, or of the cooldown key that old deployments keep
-# unique too, is the event already there.
+# Stores what fired. A conflict on the fingerprint, or on the cooldown key that old deployments also
+# keep unique, means that the event already exists.
 INSERT_EVENTS = """
 INSERT INTO alert_events (
     alert_type, scope_region, scope_assets, severity, risk_score, headline, body,
@@ -158,7 +158,7 @@ RETURNING alert_type
 
 
 def run(context: PhaseContext) -> Counts:
-    """Create the events that fire at the context's time; those already there stay as they are."""
+    """Create the events that fire at the context's time; existing ones stay unchanged."""
     context.ensure_lock()
     now = context.clock.now()
     fired = db.fetch_all(context.conn, FIRED, {"now": now, **_days(now, context.settings.timezone)})
@@ -176,7 +176,7 @@ def run(context: PhaseContext) -> Counts:
 
 
 def _days(now: datetime, zone: ZoneInfo) -> dict[str, object]:
-    """The product days that scores of the last 24 hours are of or are compared with."""
+    """The product days of the scores from the last 24 hours and of those they compare with."""
     today = day_of(now, zone)
     first = day_of(now - timedelta(hours=24), zone) - timedelta(days=EARLIER_DAYS)
     days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
@@ -185,7 +185,7 @@ def _days(now: datetime, zone: ZoneInfo) -> dict[str, object]:
 
 
 def _columns(fired: list[db.Row]) -> dict[str, list[object]]:
-    """The rows as the columns that :data:`INSERT_EVENTS` takes."""
+    """Turn the rows into the column arrays that :data:`INSERT_EVENTS` takes."""
     texts = [_text(row) for row in fired]
     return {
         "types": [row["alert_type"] for row in fired],
@@ -217,5 +217,5 @@ def _text(row: db.Row) -> events.Text:
 
 
 def _array(ids: list[int] | None) -> str | None:
-    """As text, since arrays of one statement's rows differ in length."""
+    """As text, because the arrays have different lengths and cannot form a 2-D array."""
     return None if ids is None else "{" + ",".join(map(str, ids)) + "}"

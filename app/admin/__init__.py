@@ -1,4 +1,4 @@
-"""JSON for programs and curl, behind the admin token: every route in one place."""
+"""The admin routes, all in one table: JSON for programs and curl, protected by a token."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _view(question: Question) -> Callable[..., tuple[Any, int]]:
 
 
 def _row(subject: Subject | None, path: Mapping[str, str]) -> dict[str, Any]:
-    """The id in the path; one that no row can have is of no row."""
+    """The id from the path; an id that no row can have counts as not found."""
     if subject is None:
         return {}
     try:

@@ -1,4 +1,4 @@
-"""What a run costs besides its work: its round trips to a database 100 ms away, its recording."""
+"""The overhead of a run: its round trips to a database 100 ms away, and its recording."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tests.support.pg_proxy import PgProxy
 
 ROUND_TRIP_SECONDS = 0.1
 MOST_ROUND_TRIPS, MOST_CONNECTIONS = 27, 3
-# Of recording: besides the heartbeats of a long run; a hundredth of a run of ten seconds.
+# Limits for recording: statements besides a long run's heartbeats, and 1 % of a ten-second run.
 MOST_STATEMENTS, MOST_SECONDS = 6, 0.1
 
 
 def idle(size: float) -> Row:
-    """Seconds, round trips and connections of all phases with nothing to do; the same for each
-    size but for ``2000 x size`` users who wait for nothing."""
+    """Seconds, round trips and connections of all phases with nothing to do; sizes differ only in
+    ``2000 x size`` users without work."""
     users = max(1, round(2_000 * size))
     with database() as url:
         cursor = connect(url)
@@ -46,7 +46,7 @@ def idle(size: float) -> Row:
 
 
 class _NoRecorder:
-    """In the place of the recorder where there is to be none."""
+    """Replaces the recorder to measure a run without one."""
 
     def __init__(self, *_: object) -> None: ...
 
@@ -57,7 +57,7 @@ class _NoRecorder:
 
 
 class _TimedRecorder(engine.RunRecorder):
-    """The recorder, and how long the run's own thread was with it."""
+    """The recorder, measuring how long it keeps the run's own thread busy."""
 
     spent = 0.0
 
@@ -74,8 +74,8 @@ class _TimedRecorder(engine.RunRecorder):
 
 
 def recording(size: float) -> Row:
-    """Statements of recording a run of all phases, and how long the run waits for it, beside the
-    run without: an event to ``2000 x size`` users on two channels."""
+    """Statements for recording a run of all phases and how long the run waits for it, compared with
+    a run without recording: an event to ``2000 x size`` users on two channels."""
     users = max(1, round(2_000 * size))
     took: dict[str, list[float]] = {"with": [], "without": []}
     waited = []
@@ -90,7 +90,7 @@ def recording(size: float) -> Row:
                 channels = {"email": Instant(), "telegram": Instant()}
                 with (
                     patch.object(engine, "RunRecorder", recorder),
-                    # The recorder's connection alone goes through the proxy.
+                    # Only the recorder's connection goes through the proxy.
                     patch.object(engine, "open_connection", lambda _: open_connection(proxy.url)),
                 ):
                     took[kind].append(seconds(lambda c=channels: run_phase(url, "all", None, c)))

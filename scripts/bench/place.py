@@ -1,4 +1,4 @@
-"""A database for one benchmark: on DATABASE_URL's server or the embedded one, dropped after."""
+"""A temporary database for one benchmark, on DATABASE_URL's server or the embedded one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @contextmanager
 def database() -> Iterator[str]:
-    """The URL of a migrated, empty database."""
+    """Yield the URL of a migrated, empty database."""
     server = os.environ.get("DATABASE_URL") or _embedded_server()
     name = f"alerts_bench_{secrets.token_hex(4)}"
     admin = psycopg2.connect(server)
@@ -43,7 +43,7 @@ def connect(url: str) -> psycopg2.extensions.cursor:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """A free port on the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

@@ -25,7 +25,7 @@ MAIL_QUEUE = QUEUE.replace("'telegram'", "'email'")
 
 
 class Slow:
-    """An adapter whose provider takes its time."""
+    """An adapter with a slow provider."""
 
     name = "slow"
 
@@ -38,7 +38,7 @@ class Slow:
 
 
 class Bot(BaseHTTPRequestHandler):
-    """Takes every message, as Telegram says it."""
+    """Accepts every message with Telegram's answer."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # head and body in one packet
@@ -57,11 +57,11 @@ class Bot(BaseHTTPRequestHandler):
 
 
 def provider(size: float) -> Row:
-    """Messages a second through a loopback HTTP provider, beside the HTTP client alone."""
+    """Messages per second through a loopback HTTP provider, against the HTTP client alone."""
     rows = max(1, round(200 * size))
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    # In a process of its own, or both would share one interpreter.
+    # In a separate process, or both would share one interpreter.
     server = subprocess.Popen(
         [sys.executable, "-m", "scripts.bench.provider_bench", str(port)], cwd=ROOT
     )
@@ -83,7 +83,7 @@ def provider(size: float) -> Row:
 
 
 def outbox(size: float) -> Row:
-    """Mails a second into the outbox, beside writing as many files."""
+    """Emails per second into the outbox, compared with writing as many files."""
     rows = max(1, round(200 * size))
     with tempfile.TemporaryDirectory() as folder:
 
@@ -98,7 +98,7 @@ def outbox(size: float) -> Row:
 
 
 def slow_provider(size: float) -> Row:
-    """Messages a second through a provider that takes 200 ms, 32 workers, beside arithmetic."""
+    """Messages per second through a 200 ms provider, 32 workers, compared with arithmetic."""
     rows = max(1, round(80 * min(size, 10)))
     possible = SLOW_WORKERS / SLOW_SECONDS
     with database() as url:

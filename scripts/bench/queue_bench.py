@@ -1,4 +1,4 @@
-"""Fan-out, digests, sending and what health's triggers cost, each beside bare statements."""
+"""Fan-out, digests, sending and the cost of health's triggers, compared with bare statements."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ FROM waiting WHERE d.id = waiting.id
 
 
 def fanout(size: float) -> Row:
-    """Rows a second of one event to ``2000 x size`` users on three channels."""
+    """Rows per second for one event to ``2000 x size`` users on three channels."""
     users = max(1, round(2_000 * size))
     rates: dict[str, list[float]] = {"subject": [], "reference": []}
     with database() as url:
@@ -118,10 +118,10 @@ def _rate(cursor: psycopg2.extensions.cursor, url: str, rows: int, record: int) 
 
 
 def trigger_cost(size: float) -> Row:
-    """What the triggers that keep health cost the bare insert and claim and mark.
+    """What the triggers that maintain health's counts add to a bare insert, claim and mark.
 
-    Each of the two goes first in turn and finds an empty table: a table that has grown by the
-    work before it costs more than the triggers do.
+    Both variants take turns at going first and start with an empty table: a table grown by earlier
+    work costs more than the triggers do.
     """
     users = max(1, round(2_000 * size))
     rates: dict[str, list[float]] = {"subject": [], "reference": []}
@@ -145,8 +145,8 @@ def trigger_cost(size: float) -> Row:
 
 
 def digests(size: float) -> Row:
-    """Digest deliveries a second put into daily digests: ``2000 x size`` of a quarter as many
-    users."""
+    """Digest deliveries per second collected into daily digests: ``2000 x size`` deliveries of a
+    quarter as many users."""
     users = max(1, round(500 * size))
     rates: dict[str, list[float]] = {"subject": [], "reference": []}
     with database() as url:

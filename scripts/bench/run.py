@@ -1,9 +1,9 @@
-"""The benchmarks: each figure beside its reference from the same run.
+"""Runs the benchmarks; each figure is shown next to its reference from the same run.
 
     .dev/venv/bin/python scripts/bench/run.py [--only NAME,...] [--sizes 1,10,100] [--json FILE]
         [--docs FILE]
 
-Prints a Markdown table. docs/benchmarks.md says what the rows mean.
+Prints a Markdown table. docs/benchmarks.md explains the rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+# The script can be run by path from any folder, so import from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench.engine_bench import idle, recording
@@ -56,7 +56,7 @@ def line(row: Row) -> str:
 
 
 def write_between_markers(file: Path, table: str, markers: tuple[str, str] = (BEGIN, END)) -> None:
-    """Put the table where the document has its markers."""
+    """Write the table between the document's markers."""
     text = file.read_text()
     before, begin, rest = text.partition(markers[0])
     _, end, after = rest.partition(markers[1])

@@ -53,8 +53,8 @@ def health(size: float) -> Row:
 
 
 def runs(size: float) -> Row:
-    """GET /runs?limit=50 over ``10,000 x size`` runs: milliseconds, and requests a second of four
-    clients, beside GET /healthz."""
+    """GET /runs?limit=50 over ``10,000 x size`` runs: milliseconds, and requests per second with
+    four clients, compared with GET /healthz."""
     rows = max(1, round(10_000 * size))
     with database() as url:
         cursor = connect(url)
@@ -89,7 +89,7 @@ def runs(size: float) -> Row:
 
 @contextmanager
 def _served(url: str) -> Iterator[str]:
-    """The app under gunicorn, warm; its address."""
+    """Run the app under gunicorn, warmed up; yields its address."""
     address = f"http://127.0.0.1:{free_port()}"
     server = subprocess.Popen(
         [sys.executable, "-m", "gunicorn", "-c", str(ROOT / "gunicorn.conf.py"),
@@ -100,7 +100,7 @@ def _served(url: str) -> Iterator[str]:
     try:
         pool = urllib3.PoolManager(retries=urllib3.Retry(connect=8, backoff_factor=0.2))
         pool.request("GET", f"{address}/healthz")
-        for _ in range(20):  # the workers have their connections by then
+        for _ in range(20):  # enough for every worker to have opened its connections
             with closing(_Client(f"{address}/internal/alerts/engine/runs")) as client:
                 client.get()
         yield address
@@ -110,8 +110,8 @@ def _served(url: str) -> Iterator[str]:
 
 
 class _Client:
-    """A kept connection that asks for one address. It does no more than it must, since it shares
-    the machine with the server that it measures."""
+    """A kept connection that requests one address. It does as little as possible, since it shares
+    the machine with the measured server."""
 
     def __init__(self, address: str) -> None:
         host, _, path = address.removeprefix("http://").partition("/")
@@ -124,7 +124,7 @@ class _Client:
         )
 
     def get(self) -> None:
-        """One request and its whole answer, which has to be a 200 of a known length."""
+        """Send one request and read the whole answer, which must be a 200 of known length."""
         self._socket.sendall(self._request)
         received = b""
         while (end := received.find(b"\r\n\r\n")) < 0:
@@ -148,7 +148,7 @@ class _Client:
 
 
 def _times(address: str) -> list[float]:
-    """Milliseconds of each request, one after the other; sorted."""
+    """Milliseconds per request, sequentially; sorted."""
     with closing(_Client(address)) as client:
         for _ in range(20):
             client.get()
@@ -156,7 +156,7 @@ def _times(address: str) -> list[float]:
 
 
 def _rate(address: str) -> float:
-    """Requests a second of a few clients at once."""
+    """Requests per second with a few concurrent clients."""
 
     def ask() -> None:
         with closing(_Client(address)) as client:
@@ -173,8 +173,8 @@ def _rate(address: str) -> float:
 
 
 def _history(cursor: psycopg2.extensions.cursor, rows: int) -> None:
-    """30 days of runs every ten minutes: most rows share their run's time, as fan-out makes
-    them, one in ten has its own."""
+    """30 days of runs, one every ten minutes: most rows share their run's time, as fan-out creates
+    them; one in ten has its own."""
     for day in range(30, 0, -1):
         cursor.execute(
             """
@@ -205,7 +205,7 @@ def _history(cursor: psycopg2.extensions.cursor, rows: int) -> None:
                 LATERAL (SELECT e.created_at + CASE WHEN m %% 10 = 3
                     THEN random() * interval '10 minutes' ELSE interval '0' END) AS t (at)
             WHERE e.id = ANY (%(ids)s)
-            ORDER BY e.id, m  -- fan-out writes an event's rows one after the other
+            ORDER BY e.id, m  -- fan-out writes an event's rows together
             ON CONFLICT DO NOTHING
             """,
             {"each": max(1, rows // 30 // 144), "ids": ids},

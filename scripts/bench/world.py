@@ -1,4 +1,4 @@
-"""What the benchmarks share: users, an event, a run of the engine, a row of the table."""
+"""Shared by the benchmarks: users, an event, an engine run, a row of the table."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Instant:
 
 
 def world(url: str, users: int) -> psycopg2.extensions.cursor:
-    """A cursor on the database, with so many users who want alerts on all their channels."""
+    """A cursor on a database with this many users who want alerts on all their channels."""
     cursor = connect(url)
     cursor.execute(USERS, (users,))
     cursor.execute(WISHES)
@@ -113,7 +113,7 @@ def rows_scanned(cursor: psycopg2.extensions.cursor) -> int:
 
 
 def add_event(cursor: psycopg2.extensions.cursor) -> int:
-    """A new event that concerns every user; its id."""
+    """Insert an event for every user and return its id."""
     cursor.execute(EVENT)
     (event_id,) = cursor.fetchone() or (0,)
     return int(event_id)
@@ -126,7 +126,7 @@ def run_phase(
     channels: dict[str, Channel] | None = None,
     **environ: str,
 ) -> None:
-    """A run that has to succeed; phase C sends by ``channels``, or as the settings say."""
+    """Run the engine, which must succeed; phase C sends through ``channels`` or as configured."""
     known = {"DATABASE_URL": url, "ALERTS_MAX_SEND_PER_RUN": "1000000", **environ}
     request = RunRequest(phase=phase, batch_size=batch_size)
     report = run_engine(Settings.from_env(known), request, Hooks(channels=channels))
@@ -138,7 +138,7 @@ def compared(
     name: str, rows: int, rates: dict[str, list[float]], reference: str, target: str,
     share: float | None, least: float = 0.0,
 ) -> Row:  # fmt: skip
-    """A row of two rates a second; the target is a share of the reference, or a rate."""
+    """A row with two rates per second; the target is a share of the reference, or a rate."""
     subject, bare = (statistics.median(rates[key]) for key in ("subject", "reference"))
     met = subject / bare >= share if share else subject >= least
     return {

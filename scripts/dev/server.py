@@ -1,6 +1,6 @@
-"""Making, starting, finding and ending one PostgreSQL cluster, given its folder and place.
+"""Creates, starts, finds and stops one PostgreSQL cluster, given its folder and place.
 
-The folder of a cluster holds `data` (the server's own), `password`, `port` and `server.log`.
+A cluster's folder contains `data` (PostgreSQL's own), `password`, `port` and `server.log`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PORT_TRIES = 5
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """Where a running cluster listens. `url()` holds the password; the repr does not."""
+    """Where a running cluster listens. `url()` contains the password; the repr does not."""
 
     host: str
     port: int
@@ -45,15 +45,15 @@ def check_owner(folder: Path, place: Place) -> None:
     expected = place.account.uid if place.account else os.geteuid()
     if (folder / "data").stat().st_uid != expected:
         raise DevDbError(
-            f"{folder} was made by another user: run as that user, or remove it to begin anew"
+            f"{folder} was created by another user: run as that user, or remove it to start over"
         )
 
 
 def create(folder: Path, place: Place, durable: bool) -> None:
-    """initdb beside the final place, then one rename: an interrupted one leaves no cluster."""
+    """Run initdb next to the final folder, then rename, so an interruption leaves no cluster."""
     fresh = folder.with_suffix(".new")
     shutil.rmtree(fresh, ignore_errors=True)
-    # Traversable for the server's user, listable for its owner alone.
+    # The server's user may traverse it; only the owner may list it.
     fresh.mkdir()
     fresh.chmod(0o711)
     place.give(fresh / "data")
@@ -68,9 +68,9 @@ def create(folder: Path, place: Place, durable: bool) -> None:
             str(place.binary("initdb")),
             *("-D", str(fresh / "data"), "-U", USER, "--pwfile", pwfile.name),
             *("-A", "scram-sha-256", "-E", "UTF8", "--no-locale", "--no-instructions"),
-            # Sorts alike on every machine and still knows upper and lower case.
+            # Sorts the same on every machine and still handles upper and lower case.
             *("--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-            # Slow hashing protects guessable passwords; this one is 256 random bits.
+            # Slow hashing only helps guessable passwords; this one is 256 random bits.
             *("-c", "scram_iterations=1", "-c", "timezone=UTC", "-c", "log_timezone=UTC"),
             *([] if durable else ["--no-sync", "--no-data-checksums"]),
         ]
@@ -85,8 +85,8 @@ def create(folder: Path, place: Place, durable: bool) -> None:
 def start(folder: Path, place: Place, settings: dict[str, str]) -> ServerInfo:
     data, log = folder / "data", folder / "server.log"
     for _ in range(PORT_TRIES):
-        # Only reached when no live server owns it: the number in it may be another process by
-        # now, and PostgreSQL would refuse to start because of that one.
+        # Reached only if no live server owns the file. Its process id may belong to another process
+        # by now, and PostgreSQL would refuse to start because of that.
         (data / "postmaster.pid").unlink(missing_ok=True)
         port = _free_port(folder / "port")
         process = _spawn(place, data, log, port, settings)
@@ -99,7 +99,7 @@ def start(folder: Path, place: Place, settings: dict[str, str]) -> ServerInfo:
             break
     raise DevDbError(
         f"PostgreSQL did not start; its log {log} ends with:\n{_tail(log.read_text())}\n"
-        f"Its data is sample data only: remove {folder} to begin anew."
+        f"It contains only sample data: remove {folder} to start over."
     )
 
 
@@ -112,7 +112,7 @@ def _spawn(
         command += ["-c", f"{name}={value}"]
     log.unlink(missing_ok=True)
     with log.open("xb") as output:
-        # A session of its own: Ctrl-C in the terminal is not meant for the server.
+        # A separate session, so that Ctrl-C in the terminal does not reach the server.
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -128,9 +128,9 @@ def _wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> bool:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             return False
-        # The eighth line of the file is the server's own word on how far it is.
+        # In the file's eighth line the server reports its status.
         if _pid_file(data)[7:8] == ["ready"]:
-            # It is to outlive us: nobody will wait for it, so nobody shall be warned of that.
+            # The server outlives this process; avoid the warning about a child that still runs.
             process.returncode = 0
             return True
         time.sleep(0.01)
@@ -148,7 +148,7 @@ def running(folder: Path) -> ServerInfo | None:
     except OSError as error:
         raise DevDbError(
             f"cannot read {error.filename}: {error.strerror}. The server was started by another "
-            f"user; stop it as that user, or remove {folder} to begin anew."
+            f"user; stop it as that user, or remove {folder} to start over."
         ) from error
     return ServerInfo("127.0.0.1", int(_pid_file(data)[3]), password)
 
@@ -161,13 +161,13 @@ def _pid_file(data: Path) -> list[str]:
     except PermissionError as error:
         raise DevDbError(
             f"cannot read {data}: it belongs to another user. Run as that user, or remove "
-            f"{data.parent} to begin anew."
+            f"{data.parent} to start over."
         ) from error
 
 
 def live_pid(data: Path) -> int | None:
-    """The server's process id, proved by its command line: after a crash the number in the
-    file may belong to any other process."""
+    """Return the server's process id, verified by its command line: after a crash, the number in
+    the file may belong to any process."""
     lines = _pid_file(data)
     if not lines or not lines[0].isdigit():
         return None
@@ -183,7 +183,7 @@ def live_pid(data: Path) -> int | None:
 
 
 def end(data: Path, pid: int) -> None:
-    """A fast shutdown, and after a while an immediate one."""
+    """Shut down fast, and after a while immediately."""
     for number, seconds in ((signal.SIGINT, STOP_SECONDS), (signal.SIGQUIT, STOP_SECONDS)):
         os.kill(pid, number)
         deadline = time.monotonic() + seconds
@@ -191,12 +191,12 @@ def end(data: Path, pid: int) -> None:
             if live_pid(data) is None:
                 return
             time.sleep(0.01)
-    raise DevDbError(f"PostgreSQL (process {pid}) does not end: see {data.parent / 'server.log'}")
+    raise DevDbError(f"PostgreSQL (process {pid}) does not stop: see {data.parent / 'server.log'}")
 
 
 def _as_server(account: Account | None) -> dict[str, Any]:
-    """Arguments of subprocess for a child of the server's user, free of our environment: the
-    caller's PG* variables and locale must not change the cluster."""
+    """subprocess arguments to run a child as the server's user with a clean environment: the
+    caller's PG* variables and locale must not affect the cluster."""
     keep = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     options: dict[str, Any] = {"cwd": "/", "env": {**keep, "LC_ALL": "C"}, "umask": 0o077}
     if account:
@@ -205,7 +205,7 @@ def _as_server(account: Account | None) -> dict[str, Any]:
 
 
 def _free_port(remembered: Path) -> int:
-    """The port of the last start if it is free, so that saved URLs keep working; else any."""
+    """The port of the last start if it is free, so that saved URLs keep working; else any port."""
     wanted = int(remembered.read_text()) if remembered.exists() else 0
     for port in dict.fromkeys((wanted, 0)):
         with socket.socket() as probe, contextlib.suppress(OSError):

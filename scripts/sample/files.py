@@ -1,4 +1,4 @@
-"""Reads the sample's files (``scripts/sample``) and says which scores are published from them."""
+"""Reads the sample files (``scripts/sample``) and computes the scores published from them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SAMPLE_DIR = Path(__file__).resolve().parent
 # When a day's scores are published: after Brent and WTI have settled and the VIX has closed
 # (20:15 UTC in summer, 21:15 in winter), and on the same day in UTC as in European zones.
 PUBLISHED_AT = time(21, 30, tzinfo=UTC)
-# The sources give days. An event is entered early enough for the run at 06:00 of its day.
+# The sources give only dates. An event is inserted in time for the 06:00 run of its day.
 EVENT_INSERTED_AT = time(5, 0, tzinfo=UTC)
 
-# What each score is made of: shares of the series' scores. Freight and foreign exchange have no
-# series here, so they have no scores.
+# The weight of each series in each score. There is no series for freight or foreign exchange, so
+# they have no scores.
 ASSET_SHARES: dict[tuple[str, str], dict[str, float]] = {
     ("oil", "Europe"): {"brent": 1.0},
     ("oil", "North America"): {"wti": 1.0},
@@ -33,8 +33,8 @@ REGION_SHARES: dict[str, dict[str, float]] = {
     "North America": {"wti": 0.5, "henry_hub": 0.3, "vix": 0.2},
     "Global": {"brent": 0.35, "wti": 0.35, "vix": 0.3},
 }
-# How many scores come of the files, and their sum: what tells a loaded table at a glance. They
-# change with the files and with the formula; a test says what they should be.
+# The number of scores and their sum, to recognize a loaded table quickly. They change with the
+# files and the formula; a test checks them.
 ASSET_TOTALS: dict[tuple[str, str], tuple[int, Decimal]] = {
     ("oil", "Europe"): (9703, Decimal("225033.65")),
     ("oil", "North America"): (9971, Decimal("220997.64")),
@@ -47,15 +47,15 @@ REGION_TOTALS: dict[str, tuple[int, Decimal]] = {
     "Global": (8821, Decimal("198690.36")),
 }
 
-# weighted_score = severity * confidence * share of the category. The events are a matter of
-# public record, so confidence is full; energy events bear on energy risk most directly.
+# weighted_score = severity * confidence * category weight. The events are public record, so
+# confidence is 1; energy events affect energy risk most directly.
 AI_CONFIDENCE = 1.0
 CATEGORY_SHARES = {"energy": 1.0, "supply_chain": 0.9, "geopolitical": 0.8}
 
 
 @dataclass(frozen=True)
 class SampleEvent:
-    """One event of the record, as the tables ``events`` and ``risk_events`` take it."""
+    """One recorded event, for the tables ``events`` and ``risk_events``."""
 
     title: str
     source_name: str
@@ -68,12 +68,12 @@ class SampleEvent:
 
     @property
     def weighted_score(self) -> float:
-        """What the event weighs among the drivers of a spike."""
+        """The event's weight among the drivers of a spike."""
         return round(self.severity * AI_CONFIDENCE * CATEGORY_SHARES[self.category], 2)
 
 
 def read_prices() -> dict[str, Prices]:
-    """Daily closes by series, days ascending; a day without a price is not in its series."""
+    """Daily closes by series, in ascending order; a day without a price is omitted."""
     series: dict[str, list[tuple[date, float]]] = {}
     with gzip.open(SAMPLE_DIR / "prices.csv.gz", "rt", encoding="ascii", newline="") as file:
         rows = csv.reader(file)
@@ -109,17 +109,17 @@ def _event(row: dict[str, str]) -> SampleEvent:
 
 @cache
 def series_scores() -> dict[str, list[Score]]:
-    """Scores of each series of prices, whole history; worked out once a process."""
+    """Scores of each price series over its whole history, computed once per process."""
     return {name: move_scores(prices) for name, prices in read_prices().items()}
 
 
 def asset_scores() -> dict[tuple[str, str], list[Score]]:
-    """What ``asset_risk`` gets, by asset and region."""
+    """The scores for ``asset_risk``, by asset and region."""
     return {key: blend(series_scores(), shares) for key, shares in ASSET_SHARES.items()}
 
 
 def region_scores() -> dict[str, list[Score]]:
-    """What ``risk_indices`` gets, by region."""
+    """The scores for ``risk_indices``, by region."""
     return {region: blend(series_scores(), shares) for region, shares in REGION_SHARES.items()}
 
 

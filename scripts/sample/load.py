@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+# The script can be run by path from any folder, so import from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psycopg2
@@ -18,27 +18,27 @@ from alerts.settings.config import ConfigError, database_url_of
 from scripts.sample import tables, users
 
 DESCRIPTION = """\
-Loads the sample of scripts/sample (prices since 1986, events, some sixty users) into the input
-tables of the database that DATABASE_URL names: in one transaction, and only what is missing, so
-that it can be run again at any time. The tables must exist: run scripts/migrate.py first.
+Loads the sample data in scripts/sample (prices since 1986, events, about sixty users) into the
+input tables of the database that DATABASE_URL names. It runs in one transaction and adds only what
+is missing, so it is safe to run again. The tables must exist: run scripts/migrate.py first.
 
-It refuses a database that holds a user who is not of the sample.
+It refuses a database that contains users who are not part of the sample.
 """
 APPLICATION_NAME = "alerts-sample"
-# The first 64 bits of SHA-256("alerts_v2_sample"), signed: two loaders take turns.
+# The first 64 bits of SHA-256("alerts_v2_sample"), signed. Concurrent loaders take turns.
 LOCK_KEY = -239082257691012211
 
 Report = Callable[[str], None]
 
 
 class SampleRefused(Exception):
-    """The database is not one that the sample may be mixed into."""
+    """The sample must not be loaded into this database."""
 
 
 def load_sample(conn: db.Connection, report: Report = lambda line: None) -> dict[str, int]:
-    """Add what is missing of the sample, in one transaction; rows added by table.
+    """Add the missing sample rows in one transaction and return the number added per table.
 
-    Raises :class:`SampleRefused` when ``users`` holds somebody who is not of the sample.
+    Raises :class:`SampleRefused` if ``users`` contains someone who is not part of the sample.
     """
     added: dict[str, int] = {}
     with db.transaction(conn):
@@ -48,13 +48,13 @@ def load_sample(conn: db.Connection, report: Report = lambda line: None) -> dict
             added[name] = load(conn)
             report(f"sample: {name}: {added[name]} added")
         if any(added.values()):
-            # Sixty thousand new rows: the engine's first queries should not be planned blindly.
+            # After sixty thousand new rows, the planner needs statistics for the first queries.
             db.execute(conn, "ANALYZE users, events, risk_events, asset_risk, risk_indices")
     return added
 
 
 def _refuse_other_users(conn: db.Connection) -> None:
-    # Users without an email are told by their other addresses; one without any gets nothing sent.
+    # Users without an email are recognized by their other addresses; without any, nothing is sent.
     row = db.fetch_one(
         conn,
         """
@@ -71,14 +71,14 @@ def _refuse_other_users(conn: db.Connection) -> None:
     others = row["others"] if row else 0
     if others:
         raise SampleRefused(
-            f"the table users holds {others} user(s) whose address is not a sample one "
+            f"the table users contains {others} user(s) whose address is not a sample address "
             "(example.com); the sample is never mixed with real users: set DATABASE_URL to an "
             "empty database"
         )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit code."""
+    """Run the command and return its exit code."""
     argparse.ArgumentParser(
         prog="load.py",
         description=DESCRIPTION,
@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
         _report("error: the tables are missing; run scripts/migrate.py first")
         return 1
     except psycopg2.OperationalError:
-        # The driver's message names the host and the user.
+        # The driver's message is not shown because it names the host and the user.
         _report("error: the database at DATABASE_URL does not answer")
         return 1
     return 0

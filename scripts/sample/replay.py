@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
-# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+# The script can be run by path from any folder, so import from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psycopg2
@@ -28,30 +28,30 @@ from scripts.sample.load import SampleRefused, load_sample
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DESCRIPTION = """\
-Runs the whole engine at 06:00 and 18:00 UTC of each day, both days included, over the sample of
-scripts/sample: real prices, real events, invented users. Messages are written as files to the
-outbox; nothing leaves the machine, whatever credentials the environment holds. A table line a
-day tells what was new; replayed again, the same days give nothing new.
+Runs the whole engine at 06:00 and 18:00 UTC on each day from the first to the last, over the data
+in scripts/sample: real prices, real events, invented users. Messages are written as files to the
+outbox; nothing leaves the machine, even if the environment contains credentials. The table has one
+line per day with what was new; replaying the same days again adds nothing.
 
-Migrations and the sample are loaded first. A database with other users than the sample's is
-refused.
+Migrations are applied and the sample is loaded first. A database that contains users outside the
+sample is refused.
 """
 EPILOG = """\
 columns
-  regional, asset, events  alerts made, by type (events: high-impact events)
-  instant, digest          deliveries made of them (instant: the in-app inbox included)
-  digests                  digests made; each is sent when its day is over
+  regional, asset, events  alerts created, by type (events: high-impact events)
+  instant, digest          deliveries created from them (instant includes the in-app inbox)
+  digests                  digests created; each is sent when its day is over
   sent, failed             messages to the outbox, instant and digests
 
 exit codes
   0  every run succeeded
-  1  a run failed, no database, or one that the sample may not be loaded into
+  1  a run failed, there is no database, or the sample must not be loaded into it
   2  wrong usage
 
 environment
   DATABASE_URL         the database (default: the embedded one of scripts/run)
   ALERTS_OUTBOX_DIR    where messages are written (default: .dev/outbox)
-  ALERTS_APP_BASE_URL  the address that links in messages begin with (default: localhost)
+  ALERTS_APP_BASE_URL  base address of links in messages (default: localhost)
 """
 RUNS_AT = (time(6, tzinfo=UTC), time(18, tzinfo=UTC))
 COLUMNS = ("regional", "asset", "events", "instant", "digest", "digests", "sent", "failed")
@@ -60,7 +60,7 @@ DEFAULTS = {
     "ALERTS_RUN_SPOOL": str(CHECKOUT / ".dev" / "alerts_runs_spool.jsonl"),
     "ALERTS_APP_BASE_URL": "http://127.0.0.1:5000",
 }
-# Above anything that a day of the sample makes: one run sends all that is due.
+# More than a day of the sample creates, so one run sends everything that is due.
 FIXED = {"EMAIL_PROVIDER": "outbox", "ALERTS_MAX_SEND_PER_RUN": "100000"}
 
 PrintLine = Callable[[str], None]
@@ -68,10 +68,10 @@ Day = Counter[str]
 
 
 class RunFailed(Exception):
-    """A run of the replay did not succeed; the message says which and why."""
+    """A run of the replay failed; the message says which and why."""
 
 
-# Errors whose message says what is wrong and how to mend it.
+# Errors whose message says what is wrong and how to fix it.
 EXPLAINED = (
     *(ConfigError, DevDbError, MigrationError, SampleRefused, RunFailed),
     db.PoolerDetected,
@@ -79,11 +79,11 @@ EXPLAINED = (
 
 
 def replay_settings(environ: Mapping[str, str], database_url: str) -> Settings:
-    """The settings of a replay: the same on every machine.
+    """Return the settings of a replay, the same on every machine.
 
-    Of the environment only the three variables of the help text are read: credentials, caps, a
-    clock or an allowlist that the caller has set for production must not change a replay, let
-    alone send from it. Raises :class:`ConfigError`.
+    Only the three variables in the help text are read from the environment. Credentials, caps, a
+    clock or an allowlist that the caller has set for production must not affect a replay, let
+    alone make it send. Raises :class:`ConfigError`.
     """
     chosen = {name: environ.get(name, "").strip() or default for name, default in DEFAULTS.items()}
     return Settings.from_env({**chosen, **FIXED, "DATABASE_URL": database_url})
@@ -92,9 +92,9 @@ def replay_settings(environ: Mapping[str, str], database_url: str) -> Settings:
 def replay(
     settings: Settings, first: date, last: date, print_line: PrintLine, hooks: Hooks | None = None
 ) -> Counter[str]:
-    """Run the engine over the days, a line for each; the sums by column.
+    """Run the engine over the days, reporting one line per day; returns the sum of each column.
 
-    Raises :class:`RunFailed` at the first run that does not succeed.
+    Raises :class:`RunFailed` at the first run that fails.
     """
     print_line(_line("date", {column: column for column in COLUMNS}))
     total: Day = Counter()
@@ -120,7 +120,7 @@ def _run(settings: Settings, now: datetime, hooks: Hooks | None) -> RunReport:
         if report.record.status != "success"
         else []
     )
-    for item in report.record.items:  # a phase that another run's lock kept out, a cap, a signal
+    for item in report.record.items:  # skipped because of another run's lock, a cap or a signal
         reasons += [f"phase {item.phase} skipped"] if item.status == "skipped" else []
         reasons += [str(item.counts["stopped_early"])] if item.counts.get("stopped_early") else []
     if reasons:
@@ -131,7 +131,7 @@ def _run(settings: Settings, now: datetime, hooks: Hooks | None) -> RunReport:
 
 
 def _counts(report: RunReport) -> Day:
-    """The columns of one run, from the counts of its phases."""
+    """Return a run's columns from its phases' counts."""
     a, b, d, c = (
         next(item.counts for item in report.record.items if item.phase == letter)
         for letter in "abdc"
@@ -156,7 +156,7 @@ def _line(label: str, values: Mapping[str, int | str]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; its exit code."""
+    """Run the command and return its exit code."""
     options = _parse(arguments)
     hooks = Hooks()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -168,14 +168,14 @@ def main(arguments: list[str] | None = None) -> int:
         _report(f"error: {error}")
         return 1
     except psycopg2.OperationalError:
-        # The driver's message names the host and the user.
+        # The driver's message is not shown because it names the host and the user.
         _report("error: the database does not answer")
         return 1
     return 0
 
 
 def prepare(environ: Mapping[str, str]) -> Settings:
-    """Migrate and load the database to replay on; the settings of the replay."""
+    """Migrate and load the database for the replay and return the replay's settings."""
     database_url = environ.get("DATABASE_URL", "").strip() or _embedded_database()
     settings = replay_settings(environ, database_url)
     setup_logging(redactor_for(settings), json_lines=False, level=logging.WARNING)
@@ -213,7 +213,7 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day like 2022-02-24") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date like 2022-02-24") from None
 
 
 def _print_line(line: str) -> None:

@@ -1,16 +1,16 @@
-"""How the sample's risk scores follow from daily prices. Pure: no files, no database, no clock.
+"""Computes the sample's risk scores from daily prices. Pure: no files, no database, no clock.
 
-A day's score says how unusual its price move is for that very series: the size of the move over
-five trading days (one calendar week, the engine's ``window_days = 7``), ranked among the sizes of
-the trailing five years. The rank alone would call three days in ten a 70, so it is raised to a
-power: ``score = 100 * rank ** 3.5``, where 70 is about the top tenth of days and 90 the top 3 %.
+A day's score says how unusual its price move is for its series: the size of the move over five
+trading days (one calendar week, the engine's ``window_days = 7``), ranked among the moves of the
+trailing five years. With the rank alone, three days in ten would reach 70, so it is raised to a
+power: ``score = 100 * rank ** 3.5``. Then 70 is about the top tenth of days and 90 the top 3 %.
 
-A move is relative to the price it began at, but never to less than half of the trailing five
-years' median price. Logarithms fail at WTI's -36.98 of 2020-04-20, and a plain percentage of a
-price near or below zero is no measure either: the rebound from it would count as several hundred
-percent and set the scale for the next five years.
+A move is relative to its starting price, but to at least half of the trailing five years' median
+price. Logarithms fail at WTI's -36.98 on 2020-04-20, and a plain percentage of a price near or
+below zero is meaningless: the rebound would count as several hundred percent and dominate the scale
+for the next five years.
 
-Nothing looks ahead: a day's score uses the prices of that day and of days before it.
+Nothing looks ahead: a day's score uses only prices up to that day.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from datetime import date, timedelta
 from itertools import pairwise
 
 MOVE_DAYS = 5  # trading days: one calendar week of prices
-LONGEST_MOVE = timedelta(days=14)  # a fifth price back that is older spans a hole in the series
+LONGEST_MOVE = timedelta(days=14)  # five prices that take longer span a gap in the series
 TRAILING_YEARS = 5
-FEWEST_MOVES = 250  # about one year of trading: fewer moves rank nothing
+FEWEST_MOVES = 250  # about one year of trading; fewer moves are too few to rank
 RANK_POWER = 3.5
 BASE_FLOOR = 0.5  # of the trailing median price
-TYPICAL_RANK = 0.5  # a move smaller than half of all moves has no direction worth telling
-TREND_POINTS = 5.0  # a change between two scores that is more than noise
+TYPICAL_RANK = 0.5  # a move smaller than half of all moves has no clear direction
+TREND_POINTS = 5.0  # a smaller change between two scores is noise
 
 Prices = Sequence[tuple[date, float]]
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one day's prices say. ``value`` is 0 to 100, ``direction`` up, down or unclear."""
+    """One day's score; ``value`` is 0 to 100, ``direction`` is up, down or unclear."""
 
     day: date
     value: float
@@ -44,9 +44,9 @@ class Score:
 
 
 def move_scores(prices: Prices) -> list[Score]:
-    """Scores of one series, whose days ascend; days that cannot be ranked have none.
+    """Return the scores of one series, given in ascending order.
 
-    Such days are those of the first year, and those just after a hole of more than a week.
+    There are none for the first year, nor just after a gap of more than a week.
     """
     levels = _TrailingWindow()
     sizes = _TrailingWindow()
@@ -65,9 +65,9 @@ def move_scores(prices: Prices) -> list[Score]:
 
 
 def blend(series: Mapping[str, Sequence[Score]], weights: Mapping[str, float]) -> list[Score]:
-    """The weighted mean of several series' scores, on the days that all of them have.
+    """Return the weighted mean of several series' scores for the days they have in common.
 
-    The direction is the one they share, else unclear. ``weights`` add up to 1.
+    The direction is the shared one, else unclear. ``weights`` add up to 1.
     """
     by_day = [{score.day: score for score in series[name]} for name in weights]
     days = sorted(set.intersection(*(set(scores) for scores in by_day)))
@@ -84,7 +84,7 @@ def blend(series: Mapping[str, Sequence[Score]], weights: Mapping[str, float]) -
 
 
 def trends(scores: Sequence[Score]) -> list[str]:
-    """For each score rising, falling or stable, against the score before it."""
+    """Return rising, falling or stable for each score, compared with the previous one."""
     found = ["stable"] * min(len(scores), 1)
     for before, after in pairwise(scores):
         change = after.value - before.value
@@ -108,7 +108,7 @@ def _score(day: date, move: float, rank: float) -> Score:
 
 
 def _bounded(value: float) -> float:
-    # Weights that add up to 1 in decimals may add up to a hair more in binary.
+    # Weights that add up to 1 in decimal may add up to slightly more in binary.
     return min(100.0, max(0.0, round(value, 2)))
 
 
@@ -120,7 +120,7 @@ def _years_before(day: date, years: int) -> date:
 
 
 class _TrailingWindow:
-    """Sorted values of the trailing years; adding and forgetting cost a binary search each."""
+    """Sorted values of the trailing years; adding and removing each take a binary search."""
 
     def __init__(self) -> None:
         self._in_time: deque[tuple[date, float]] = deque()
@@ -143,7 +143,7 @@ class _TrailingWindow:
         return self._sorted[len(self._sorted) // 2]
 
     def rank(self, value: float) -> float:
-        """The share of values below this one, 0 to 1; equal ones count half."""
+        """Return the share of values below this one, 0 to 1; equal values count half."""
         below = bisect_left(self._sorted, value)
         not_above = bisect_right(self._sorted, value)
         return (below + not_above) / 2 / len(self._sorted)

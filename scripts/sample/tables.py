@@ -1,6 +1,6 @@
-"""Puts the sample into the input tables, only what is missing; each function is one table.
+"""Adds missing sample rows to the input tables; each function handles one table.
 
-All of them work in the transaction that the caller has open and give the number of rows added.
+All of them work in the caller's transaction and return the number of rows added.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WINDOW_DAYS = 7
 
 
 def _load_users(conn: db.Connection) -> int:
-    """All users with their rows, or none where they are already: what was edited stays."""
+    """Add all users with their rows, or nothing if any exist, so that edits are kept."""
     people = users.sample_users()
     emails = [user.email for user in people if user.email]
     if db.fetch_all(conn, "SELECT FROM users WHERE email = ANY (%s) LIMIT 1", (emails,)):
@@ -35,7 +35,7 @@ def _load_users(conn: db.Connection) -> int:
             page_size=len(people),
             fetch=True,
         )
-    # Ids are drawn in the order of the rows.
+    # Ids are assigned in the order of the rows.
     numbered = list(zip((row[0] for row in ids), people, strict=True))
     _insert(
         conn,
@@ -179,7 +179,7 @@ def _load_risk_indices(conn: db.Connection) -> int:
 
 
 def _stage(conn: db.Connection, create: str, copy: str, rows: Iterable[Sequence[Any]]) -> None:
-    """Put the rows into a temporary table of the transaction: one round trip for all of them."""
+    """Copy all rows into a temporary table in one round trip."""
     text = io.StringIO()
     csv.writer(text).writerows(rows)
     text.seek(0)
@@ -189,7 +189,7 @@ def _stage(conn: db.Connection, create: str, copy: str, rows: Iterable[Sequence[
 
 
 def _insert(conn: db.Connection, query: str, rows: Sequence[Sequence[Any]]) -> int:
-    """Insert the rows in one statement; their number."""
+    """Insert the rows in one statement and return their number."""
     if rows:
         with conn.cursor() as cursor:
             execute_values(cursor, query, rows, page_size=len(rows))

@@ -1,7 +1,7 @@
 """The sample's users: every plan with every mix of addresses, preferences and channel settings.
 
-Nobody real can be reached: the addresses are in example.com, the phone numbers in the range kept
-for fiction (555-0100 to 555-0199), and the Telegram ids are beyond the 52 bits that an id has.
+No real person can be reached: the addresses are in example.com, the phone numbers in the range
+reserved for fiction (555-0100 to 555-0199), and the Telegram ids exceed the 52 bits of real ids.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class ChannelPreference(NamedTuple):
 
 @dataclass(frozen=True)
 class SampleUser:
-    """A user with the rows that hang on it. ``plan`` None: no row in ``user_plans``."""
+    """A user with its related rows; ``plan`` None means no row in ``user_plans``."""
 
     email: str | None
     email_verified: bool
@@ -71,11 +71,11 @@ _ADDRESSES = (
 _EVENT, _REGION, _ASSET = "HIGH_IMPACT_EVENT", "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE"
 _PREFERENCES: tuple[tuple[Preference, ...], ...] = (
     (),  # the default: high-impact events of Europe
-    (Preference(),),  # everything
+    (Preference(),),  # matches everything
     (Preference("Europe"), Preference("Global", _EVENT, threshold=4)),  # two rows, one alert
     (Preference("eUROPE", _REGION, threshold=50), Preference("BLACK sea", _EVENT)),
     (Preference(None, _ASSET, "oil", 70), Preference(None, _EVENT)),
-    (Preference("Global", None, None, 90),),  # the rarest tenth of the spikes, no events
+    (Preference("Global", None, None, 90),),  # only the rarest spikes, no events
     (Preference("Europe", enabled=False), Preference(None, _EVENT, enabled=False)),  # nothing
     (Preference("Middle East", _EVENT, threshold=4), Preference("Black Sea", _EVENT, threshold=5)),
     (Preference("Europe", _ASSET, "oil", 80), Preference("Europe", _REGION)),
@@ -98,18 +98,18 @@ _CHANNEL_PREFERENCES: tuple[tuple[ChannelPreference, ...], ...] = (
 
 
 def sample_users() -> list[SampleUser]:
-    """All of them, always the same and in the same order."""
+    """All users, always the same and in the same order."""
     return list(_numbered_users())
 
 
 def _numbered_users() -> Iterator[SampleUser]:
-    # The three lists are of different lengths: a plan meets every mix of addresses once, and
-    # meets it with other preferences than the plan before.
+    # The three lists have different lengths, so each plan gets every mix of addresses once, with
+    # different preferences from the previous plan.
     for index, plan in enumerate(PLANS):
         for place in range(len(_ADDRESSES)):
             number = index * len(_ADDRESSES) + place
             yield _user(f"{plan}{place + 1:02d}", plan, number)
-    # Both of these are on the free plan without saying so.
+    # Both of these are implicitly on the free plan.
     yield _user("no-plan", None, number=60)
     yield _user("retired-plan", "legacy-gold", number=63)
 

@@ -1,4 +1,4 @@
-"""What tests share: real databases, providers and programs, and the worlds they run in."""
+"""Shared test helpers: real databases, providers and programs, and their test data."""
 
 from pathlib import Path
 

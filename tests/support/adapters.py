@@ -34,7 +34,7 @@ Build = Callable[..., Channel]
 
 
 def limits(options: dict[str, Any]) -> dict[str, Any]:
-    """Without an ``answer`` of its own, the answer's limit is that of the steps before it."""
+    """If ``answer`` is not given, the answer has the same limit as the steps before it."""
     timeout = options.get("timeout", 5.0)
     return {"timeout": timeout, "answer": timeout, **options}
 
@@ -81,7 +81,7 @@ EMAIL = "reader@example.net"
 
 
 def message_for(provider: str = "smtp", key: str = "d-17", **fields: Any) -> Message:
-    """A message as the send phase would hand it to the provider's adapter."""
+    """Return a message as the send phase would pass it to the provider's adapter."""
     values: dict[str, Any] = {
         "key": key,
         "destination": DESTINATIONS.get(provider, EMAIL),
@@ -93,7 +93,7 @@ def message_for(provider: str = "smtp", key: str = "d-17", **fields: Any) -> Mes
 
 
 def failure_of(channel: Channel, message: Message) -> DeliveryError:
-    """The error that sending the message ends in."""
+    """Send the message and return the error it raises."""
     with pytest.raises(DeliveryError) as caught:
         channel.send(message)
     return caught.value
@@ -101,7 +101,7 @@ def failure_of(channel: Channel, message: Message) -> DeliveryError:
 
 @contextmanager
 def lasting(at_least: float = 0.0, at_most: float = 2.0) -> Iterator[None]:
-    """The block takes so many seconds."""
+    """Assert how many seconds the block takes."""
     started = time.monotonic()
     yield
     assert at_least <= time.monotonic() - started <= at_most

@@ -1,4 +1,4 @@
-"""Certificates for test servers, made when needed."""
+"""Certificates for test servers, created on demand."""
 
 import ssl
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def make_certificate(directory: Path) -> Path:
-    """A certificate and its key in one file, for this machine's names, signed by itself."""
+    """Create a self-signed certificate and key for this machine's names, in one file."""
     path = directory / "server.pem"
     names = "IP:127.0.0.1,IP:0.0.0.0,DNS:localhost"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
@@ -19,7 +19,7 @@ def make_certificate(directory: Path) -> Path:
 
 
 def server_tls(certificate: Path) -> ssl.SSLContext:
-    """A server's side with that certificate."""
+    """Return a server-side context with that certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     return context

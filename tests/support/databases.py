@@ -1,4 +1,4 @@
-"""Where the tests' databases come from: one server a run, one template, a clone a test."""
+"""Databases for tests: one server and one template per run, one clone per test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _reservation: int | None = None
 
 
 def reserve_server() -> None:
-    """Notes that a test run of this checkout goes on; held by its main process."""
+    """Marks that a test run of this checkout is in progress; held by its main process."""
     global _reservation
     if os.environ["ALERTS_TEST_SERVER_URL"]:
         return
@@ -37,7 +37,7 @@ def reserve_server() -> None:
 
 
 def release_server() -> None:
-    """Ends the embedded server, unless another run uses it; else drops what this run made."""
+    """Stop the embedded server or, if another run uses it, drop what this run created."""
     if _reservation is not None:
         with suppress(BlockingIOError):
             fcntl.flock(_reservation, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,14 +51,14 @@ def release_server() -> None:
 
 
 def _running_server_url() -> str | None:
-    """The server of this run without starting one."""
+    """Return this run's server without starting one."""
     external = os.environ["ALERTS_TEST_SERVER_URL"]
     info = None if external else Cluster(CLUSTER).running()
     return external or (info.url() if info else None)
 
 
 class TestServer:
-    """Makes and drops databases named after this run; one a process."""
+    """Creates and drops databases named after this run; one instance per process."""
 
     __test__ = False  # not a test class, whatever pytest makes of its name
 
@@ -71,7 +71,7 @@ class TestServer:
 
     @classmethod
     def open(cls) -> TestServer:
-        """Connects to the server of this run, started if need be; fails the test clearly."""
+        """Connect to this run's server, started if necessary; on failure, fail the test."""
         try:
             url = os.environ["ALERTS_TEST_SERVER_URL"] or Cluster(CLUSTER).ensure().url()
             return cls(url)
@@ -91,7 +91,7 @@ class TestServer:
         return urlunsplit(urlsplit(self._server_url)._replace(path=f"/{database}"))
 
     def create(self, migrated: bool) -> str:
-        """A new database's name: a clone of the migrated template, or an empty one."""
+        """Create a clone of the migrated template, or an empty database; returns its name."""
         if migrated:
             self._ensure_template()
         name = self._next_name()
@@ -103,7 +103,7 @@ class TestServer:
         return f"{self._run}_{worker}_{next(self._numbers)}"
 
     def create_encoded(self, encoding: str) -> str:
-        """A new empty database of that encoding, sorted by bytes; its name."""
+        """Create an empty database with that encoding and C collation; returns its name."""
         name = self._next_name()
         provider = "LOCALE_PROVIDER libc" if self._admin.info.server_version >= 150_000 else ""
         statement = sql.SQL(
@@ -119,7 +119,7 @@ class TestServer:
         )
 
     def drop_all(self) -> None:
-        """Drops what is left of this run, the template included."""
+        """Drop everything left from this run, including the template."""
         with self._admin.cursor() as cursor:
             cursor.execute(
                 "SELECT datname FROM pg_database WHERE starts_with(datname, %s)", (self._run,)
@@ -130,8 +130,8 @@ class TestServer:
         self.close()
 
     def _ensure_template(self) -> None:
-        """Made by whichever worker comes first, while the others wait; renamed when complete,
-        so that its name means that it is."""
+        """Create the template in the first worker while the others wait; it is renamed when
+        complete, so the final name means that it is complete."""
         if self._exists(self._template):
             return
         self._execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", self._template)
@@ -142,7 +142,7 @@ class TestServer:
             self._execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", self._template)
 
     def _make_template(self) -> None:
-        # Imported here: tests of pure modules must not need the migrations.
+        # Imported here, because tests of pure modules must not need the migrations.
         from alerts.migrations import migrate
 
         unfinished = f"{self._template}_new"
@@ -163,13 +163,13 @@ class TestServer:
             return cursor.rowcount > 0
 
     def _disconnect(self, database: str) -> None:
-        # DROP DATABASE looks for connections every 100 ms only; asking ourselves is quicker.
+        # DROP DATABASE checks for connections only every 100 ms; checking ourselves is faster.
         deadline = time.monotonic() + LEAVE_SECONDS
         while self._terminate(database) and time.monotonic() < deadline:
             time.sleep(0.001)
 
     def _terminate(self, database: str) -> int:
-        """Tells every connection to the database to end; how many there were."""
+        """Terminate every connection to the database and return how many there were."""
         with self._admin.cursor() as cursor:
             cursor.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",

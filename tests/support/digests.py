@@ -1,4 +1,4 @@
-"""What the tests of phase D share."""
+"""Shared by the tests of phase D."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.world import add_alert, add_delivery, query
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
-# Windows around NOW, 8 March 2022 at 18:00 UTC: days of Amsterdam begin at 23:00 UTC in winter.
+# Windows around NOW, 8 March 2022 at 18:00 UTC. In winter, Amsterdam's days begin at 23:00 UTC.
 TODAY = utc("2022-03-07 23:00")
 YESTERDAY = TODAY - DAY
 TOMORROW = TODAY + DAY
@@ -26,14 +26,14 @@ def add_waiting(
     channel: str = "email",
     **columns: Any,
 ) -> int:
-    """A digest delivery of an event of that time; gives its id."""
+    """Insert a digest delivery of an event at that time and return its id."""
     event_id = add_alert(conn, created_at=event_at)
     row: dict[str, Any] = {"kind": "digest", "created_at": event_at} | columns
     return add_delivery(conn, user_id, event_id, channel, **row)
 
 
 def digests(conn: Connection) -> dict[str, dict[str, Any]]:
-    """The digests by key, `items` being the sorted ids of their deliveries."""
+    """Return the digests by key; `items` are the sorted ids of their deliveries."""
     rows = query(
         conn,
         "SELECT g.*, (SELECT coalesce(array_agg(i.delivery_id ORDER BY i.delivery_id), '{}')"
@@ -44,17 +44,17 @@ def digests(conn: Connection) -> dict[str, dict[str, Any]]:
 
 
 def items(conn: Connection) -> dict[str, list[int]]:
-    """The deliveries of the digests by key."""
+    """Return the digests' deliveries by digest key."""
     return {key: row["items"] for key, row in digests(conn).items()}
 
 
 def daily(user_id: int, day: str, channel: str = "email") -> str:
-    """The key of a daily digest whose window starts at 23:00 UTC of `day`."""
+    """Return the key of a daily digest whose window starts at 23:00 UTC on `day`."""
     return f"{user_id}:{channel}:daily:{day}T23:00:00Z"
 
 
 def batched(conn: Connection) -> set[int]:
-    """The deliveries that are marked as batched."""
+    """Return the deliveries that are marked as batched."""
     rows = query(
         conn,
         "SELECT id FROM user_alert_deliveries"

@@ -1,4 +1,4 @@
-"""Which variables the settings read, as they ask for them."""
+"""The variables that the settings read, found by recording the reads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alerts.settings.config import Settings
 
 
 def variables_read() -> set[str]:
-    """The names of all variables that :class:`Settings` asks for."""
+    """Return the names of all variables that :class:`Settings` reads."""
     asked: set[str] = set()
 
     class Watched(dict[str, str]):
@@ -22,11 +22,11 @@ def variables_read() -> set[str]:
 
 
 def hush(name: str) -> str:
-    """The secret that :func:`secret_environ` puts into a variable."""
+    """Return the secret that :func:`secret_environ` puts into a variable."""
     return f"hush-{name.lower().replace('_', '-')}"
 
 
 def secret_environ() -> dict[str, str]:
-    """A value for each secret variable that a provider declares, its :func:`hush` inside."""
+    """Return a value for each secret variable of every provider, containing its :func:`hush`."""
     shapes = {"SMTP_URL": "smtps://mailer:{}@mail.example.com"}
     return {name: shapes.get(name, "{}").format(hush(name)) for name in sorted(SECRET_NAMES)}

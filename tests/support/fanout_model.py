@@ -1,4 +1,4 @@
-"""The rules of fan-out once more, in plain Python and one user and channel at a time."""
+"""A model of fan-out's rules in plain Python, one user and channel at a time."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One that is there; `event` is its number among the events to fan out, None: another one."""
+    """An existing one; `event` is its index among the events to fan out, None for another event."""
 
     event: int | None
     channel: str
@@ -79,13 +79,13 @@ class Verdict:
 
 @dataclass
 class Model:
-    """Fans the world's events out; `made` are the deliveries by user number."""
+    """Fan out the world's events; `made` are the deliveries by user number."""
 
     world: World
     made: dict[int, list[Delivery]] = field(default_factory=dict)
 
     def fan_out(self, number: int) -> dict[tuple[int, str], Verdict]:
-        """The verdicts on one event by user number and channel, and the deliveries made."""
+        """Return one event's verdicts by user number and channel, and the deliveries created."""
         found = {
             (who, channel): self._decide(number, who, channel)
             for who in range(len(self.world.users))
@@ -125,7 +125,7 @@ class Model:
         return Verdict(kind="digest" if used_up else "instant", overflow=used_up)
 
     def _used(self, there: Iterable[Delivery]) -> int:
-        """The instant deliveries of the product day of now."""
+        """Count the instant deliveries of the current product day."""
         now = self.world.now
         return sum(
             d.kind == "instant"
@@ -144,7 +144,7 @@ def plan_of(user: User, plans: dict[str, Plan]) -> tuple[str, Plan]:
 
 
 def limit(plan: Plan, channel: str) -> tuple[bool, int | None]:
-    """Whether the plan allows the channel, and its instant number (None: no limit)."""
+    """Whether the plan allows the channel, and its instant limit (None: no limit)."""
     maximum = plan.column_maximum if plan.max_per_day is None else plan.max_per_day
     instant = maximum if plan.realtime_limit is None else plan.realtime_limit
     if channel == "email":

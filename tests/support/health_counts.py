@@ -1,4 +1,4 @@
-"""The counts that the database keeps for health, and what they must be."""
+"""The counts that the database stores for health, and their expected values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = {
     "six_hours": timedelta(hours=6),
 }
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-# Every kind of write: bulk and single, on both tables, by what an ordinary client would run.
+# Every kind of write, bulk and single, on both tables, as an ordinary client would run it.
 WRITES = (
     "INSERT INTO {schema}user_alert_deliveries"
     " (user_id, alert_event_id, channel, created_at)"
@@ -45,19 +45,19 @@ WRITES = (
 
 
 def statements(schema: str = "") -> list[str]:
-    """:data:`WRITES` with every table named in the schema, which is given with its dot."""
+    """Return :data:`WRITES` with every table name prefixed by ``schema`` (with its dot)."""
     return [text.replace("{schema}", schema) for text in WRITES]
 
 
 def fill(conn: Connection, events: int = 20) -> None:
-    """What deliveries and digests refer to: a user and some events."""
+    """Insert what deliveries and digests refer to: a user and some events."""
     add_user(conn)
     for _ in range(events):
         add_alert(conn)
 
 
 def kept(conn: Connection) -> Counter[tuple[Any, ...]]:
-    """All counts, once everything is folded."""
+    """Return all counts after folding."""
     db.execute(conn, "SELECT alerts_health_fold()")
     assert value(conn, "SELECT count(*) FROM alerts_health_changes") == 0
     rows = query(conn, "SELECT * FROM alerts_health_counts WHERE amount <> 0")
@@ -65,7 +65,7 @@ def kept(conn: Connection) -> Counter[tuple[Any, ...]]:
 
 
 def recounted(conn: Connection) -> Counter[tuple[Any, ...]]:
-    """What the counts must be, from the rows alone."""
+    """Compute the expected counts from the rows alone."""
     found: Counter[tuple[Any, ...]] = Counter()
     for source, waits, table in (
         ("deliveries", "delivery_waits", "user_alert_deliveries"),
@@ -89,7 +89,7 @@ def utc(moment: datetime) -> datetime:
 
 
 def seconds_of(row: dict[str, Any]) -> int:
-    """How long a message took: four steps an octave from 8 s on, whole seconds below."""
+    """The bucket of a duration: whole seconds up to 8 s, then four steps per doubling."""
     queued = max(utc(row["created_at"]), utc(row.get("window_end", row["created_at"])))
     taken = max(1, math.ceil((utc(row["sent_at"]) - queued).total_seconds()))
     step = 1
@@ -99,13 +99,13 @@ def seconds_of(row: dict[str, Any]) -> int:
 
 
 def stale(conn: Connection) -> bool:
-    """Whether a change is noted as not counted."""
+    """Whether a change is recorded as not counted."""
     return bool(value(conn, "SELECT count(*) FROM alerts_health_stale"))
 
 
 @contextmanager
 def other_role(conn: Connection, url: str, grants: str = "") -> Iterator[Connection]:
-    """A connection of a role that owns nothing; ``grants`` may say what ``{role}`` is given."""
+    """A connection as a role that owns nothing; ``grants`` are statements that name ``{role}``."""
     role, password = f"alerts_test_{secrets.token_hex(4)}", secrets.token_hex(8)
     names = {"role": sql.Identifier(role)}
     create = sql.SQL("CREATE ROLE {role} LOGIN PASSWORD {password}")

@@ -1,4 +1,4 @@
-"""Canaries: secrets and personal data that tests send through failures, and the search for them."""
+"""Canaries: secrets and personal data that tests send through failures, then search for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CHAT = "7700155522"
 HEADLINE = 'Zanzibar\'s "quetzal" terminal halts'
 BODY = "Two ibis compressors & a toucan valve failed."
 PERSONAL = (EMAIL, PHONE, CHAT, HEADLINE, BODY)
-# Fragments that nothing but a canary holds: half of one is found as well.
+# Fragments that occur only in canaries, so that half a canary is found as well.
 FRAGMENTS = {
     DATABASE_PASSWORD: ("Kakapo",),
     ADMIN_TOKEN: ("kookaburra",),
@@ -65,13 +65,13 @@ OWN_COLUMNS = {
 
 @cache
 def forms(canary: str) -> frozenset[str]:
-    """The canary and its fragments: plain, JSON and URL-encoded; the whole also in base64."""
+    """The canary and its fragments, plain, JSON- and URL-encoded; the whole also in base64."""
     found = set()
     for text in (canary, *FRAGMENTS.get(canary, ())):
         found |= {text, json.dumps(text)[1:-1], quote(text), quote(text, safe="")}
         found |= {quote_plus(text), quote(text, safe="").lower()}
     for padding in (b"", b"x", b"xx"):
-        # What stays the same whatever stands before and behind.
+        # The part that stays the same whatever surrounds it.
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(padding + canary.encode()).decode()
             found.add(text[4 if padding else 0 : -4])
@@ -79,7 +79,7 @@ def forms(canary: str) -> frozenset[str]:
 
 
 def encodings(canaries: Iterable[str]) -> str:
-    """Every canary plain, URL-encoded and in base64, as one text."""
+    """Return every canary plain, URL-encoded and in base64, as one text."""
     parts = []
     for canary in canaries:
         parts += [canary, quote(canary, safe=""), base64.b64encode(canary.encode()).decode()]
@@ -87,7 +87,7 @@ def encodings(canaries: Iterable[str]) -> str:
 
 
 def assert_clean(where: str, text: str, canaries: Iterable[str] = (*SECRETS, *PERSONAL)) -> None:
-    """No canary in ``text``, in any form."""
+    """Assert that ``text`` contains no canary in any form."""
     for canary in canaries:
         for needle in forms(canary):
             place = text.find(needle)
@@ -97,7 +97,7 @@ def assert_clean(where: str, text: str, canaries: Iterable[str] = (*SECRETS, *PE
 
 
 def assert_tables_clean(conn: Connection) -> None:
-    """No canary in any column of any table, but for personal data where it belongs."""
+    """Assert that no column contains a canary, except personal data where it belongs."""
     columns = query(
         conn,
         "SELECT c.relname AS name, array_agg(a.attname::text) AS columns"
@@ -109,7 +109,7 @@ def assert_tables_clean(conn: Connection) -> None:
     for row in columns:
         own = OWN_COLUMNS.get(row["name"], set())
         for column in row["columns"]:
-            if row["name"] == "attack_values":  # made by the test itself
+            if row["name"] == "attack_values":  # created by the test itself
                 continue
             wanted = sql.SQL("SELECT coalesce(string_agg({}::text, ' '), '') AS text FROM {}")
             statement = wanted.format(sql.Identifier(column), sql.Identifier(row["name"]))
@@ -119,9 +119,9 @@ def assert_tables_clean(conn: Connection) -> None:
 
 
 def with_password(database_url: str, password: str = DATABASE_PASSWORD) -> str:
-    """The address with the canary as password; a server that trusts the user ignores it."""
+    """Return the address with the canary as password; a server that trusts the user ignores it."""
     parts = urlsplit(database_url)
-    if parts.password:  # one that asks for its password gets the right one
+    if parts.password:  # a server that requires a password gets the right one
         return database_url
     host = parts.netloc.rpartition("@")[2]
     user = parts.username or "postgres"
@@ -134,7 +134,7 @@ def password_of(address: str) -> str:
 
 
 def canary_environ() -> dict[str, str]:
-    """Every secret, for a runner whose provider addresses a test adds."""
+    """Return every secret, for a runner; the test adds the providers' addresses."""
     return {
         "INTERNAL_RUNNER_TOKEN": ADMIN_TOKEN,
         "EMAIL_FROM": "alerts@example.com",
@@ -154,7 +154,7 @@ def canary_environ() -> dict[str, str]:
 
 
 def canary_world(conn: Connection, emails: int = 1) -> int:
-    """A user who is reached on every channel, with due rows and work for A, B and D. Gives the
+    """Insert a user with an address on every channel, due rows and work for A, B and D. Returns the
     user's id."""
     user = add_user(conn, "pro", email=EMAIL, telegram=CHAT, phone=PHONE)
     add_pref(conn, user)
@@ -182,7 +182,7 @@ OLD = NOW.replace(day=NOW.day - 1)
 
 
 def canary_alert(conn: Connection) -> int:
-    """An alert of yesterday with the canary's headline and body."""
+    """Insert an alert from yesterday with the canary's headline and body."""
     alert = add_alert(conn, headline=HEADLINE, created_at=OLD.replace(hour=20))
     query(conn, "UPDATE alert_events SET body = %s WHERE id = %s RETURNING id", BODY, alert)
     return alert
@@ -190,7 +190,7 @@ def canary_alert(conn: Connection) -> int:
 
 @dataclass
 class Watched:
-    """A runner all of whose output is searched after every command."""
+    """A runner whose entire output is searched after every command."""
 
     runner: Runner
     folder: Path
@@ -229,7 +229,7 @@ class Watched:
 
 
 def github(folder: Path) -> dict[str, str]:
-    """As a job on GitHub, so that annotations and the summary are written too."""
+    """Run as a job on GitHub, so that annotations and the summary are written too."""
     return {
         "GITHUB_ACTIONS": "true",
         "GITHUB_EVENT_NAME": "schedule",
@@ -238,18 +238,18 @@ def github(folder: Path) -> dict[str, str]:
 
 
 def watched(database_url: str, folder: Path) -> Watched:
-    """A watched runner on the database, in a folder that holds nothing else."""
+    """Return a watched runner on the database, in an otherwise empty folder."""
     place = folder / "watched"
     place.mkdir()
     runner = Runner(with_password(database_url), folder)
     runner.environ["ALERTS_OUTBOX_DIR"] = str(folder / "outbox")
-    # A test server that asks for its password: that one is searched for as well.
+    # If the test server requires a password, search for that as well.
     given = password_of(runner.environ["DATABASE_URL"])
     return Watched(runner, place, (*SECRETS, *PERSONAL, given))
 
 
 def migrate(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """``scripts/migrate.py`` on an address."""
+    """Run ``scripts/migrate.py`` on an address."""
     return subprocess.run(
         [sys.executable, str(CHECKOUT / "scripts" / "migrate.py"), *arguments],
         env={"PATH": "/usr/bin:/bin", "DATABASE_URL": database_url},

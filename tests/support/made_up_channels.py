@@ -1,7 +1,7 @@
-"""A copy of the engine with two channels that do not exist, made as CONTRIBUTING.md says.
+"""A copy of the engine with two invented channels, added as CONTRIBUTING.md describes.
 
-``pager`` is without digests, ``push`` has them and wants its address confirmed; one provider
-serves both and appends its messages to a file.
+``pager`` has no digests; ``push`` has them and requires a verified address. One provider serves
+both and appends its messages to a file.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ END
 $$;
 """
 
-# By file: what is put in front of which text.
+# For each file, what is inserted before which text.
 INSERTIONS = {
     "alerts/channels/names.py": [(KINDS, '    ChannelKind("account")')],
     "alerts/channels/__init__.py": [
@@ -115,7 +115,7 @@ INSERTIONS = {
 
 
 class Extended:
-    """The copy, migrated, and its commands."""
+    """The migrated copy and its commands."""
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self.tree = folder / "tree"
@@ -143,7 +143,7 @@ class Extended:
         assert done.returncode == 0, done.stderr
 
     def differing(self) -> set[str]:
-        """The files of the copy that are not those of the checkout."""
+        """Return the copy's files that differ from the checkout's."""
         files = [p.relative_to(self.tree) for p in self.tree.rglob("*") if p.suffix != ".pyc"]
         return {
             str(name)
@@ -156,19 +156,19 @@ class Extended:
         }
 
     def run(self, phase: str, now: datetime, **environ: str) -> None:
-        """A run of the engine that succeeds."""
+        """Run the engine, which must succeed."""
         code, lines = self.runner.json_lines("--phase", phase, "--now", now.isoformat(), **environ)
         assert code == 0, lines
 
     def ask(self, *arguments: str, code: int = 0, **environ: str) -> Any:
-        """What a command answers, and that it ends with the exit code."""
+        """Run a command, check its exit code and return its answer."""
         environ = {"ALERTS_CLOCK": NOW.isoformat(), **environ}
         done = self.runner.command(*arguments, "--json", **environ)
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout)
 
     def messages(self) -> list[tuple[str, str]]:
-        """Channel and destination of what the provider got so far."""
+        """Return channel and destination of each message the provider has received so far."""
         lines = self.file.read_text().splitlines() if self.file.exists() else []
         said = [json.loads(line) for line in lines]
         assert all(each["text"] for each in said)

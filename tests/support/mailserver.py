@@ -18,7 +18,7 @@ PASSWORD = "canary-mail-password"
 
 @dataclass(frozen=True)
 class Mail:
-    """A message that the server took."""
+    """A message that the server accepted."""
 
     sender: str
     recipient: str
@@ -26,12 +26,12 @@ class Mail:
 
 
 class MailServer:
-    """aiosmtpd on 127.0.0.1 in a thread of its own; use it as a context manager.
+    """aiosmtpd on 127.0.0.1 in a separate thread; use it as a context manager.
 
-    ``starttls`` or ``smtps`` (a server-side context) say how it encrypts; with ``login`` it
-    wants ``USER`` and ``PASSWORD``; ``smtputf8`` is offered. ``fail`` sets what a command is
-    answered with. ``names`` are those that clients introduced themselves with, ``recipients``
-    what they said at RCPT, word for word.
+    ``starttls`` or ``smtps`` (a server-side context) set the encryption. With ``login`` the server
+    requires ``USER`` and ``PASSWORD``; ``smtputf8`` offers that extension. ``fail`` sets a
+    command's reply. ``names`` are the clients' EHLO names, ``recipients`` their RCPT arguments
+    verbatim.
     """
 
     def __init__(
@@ -59,19 +59,20 @@ class MailServer:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def fail(self, command: str, reply: str, times: int = 1) -> None:
-        """Answer ``CONNECT``, ``EHLO``, ``STARTTLS``, ``AUTH``, ``MAIL``, ``RCPT``, ``DATA``,
-        ``RSET`` or ``CONTENT`` (the end of a message) with a reply line, or ``close``, ``hang``,
-        ``endless``, so often. ``slow 1.5`` takes the message and answers so many seconds later.
+        """Set the reply to ``CONNECT``, ``EHLO``, ``STARTTLS``, ``AUTH``, ``MAIL``, ``RCPT``,
+        ``DATA``, ``RSET`` or ``CONTENT`` (the end of a message), for a number of times: a reply
+        line, ``close``, ``hang`` or ``endless``. ``slow 1.5`` accepts the message and answers 1.5
+        seconds later.
         """
         self.faults[command] = (reply, times)
 
     def refuse_and_close(self, command: str, reply: str) -> None:
-        """Answer a command with a reply line, once, and hang up."""
+        """Answer a command with a reply line once, then hang up."""
         self.fail(command, reply)
         self.hang_up_after.add(command)
 
     def take_fault(self, command: str) -> str | None:
-        """The fault due for a command, used up."""
+        """Consume and return the fault set for a command."""
         self.commands[command] += 1
         reply, times = self.faults.get(command, ("", 0))
         if times <= 0:
@@ -97,7 +98,7 @@ class MailServer:
         self._loop.close()
 
     def drop_connections(self) -> None:
-        """Close every connection, as a server does with idle ones."""
+        """Close every connection, as servers do with idle ones."""
         asyncio.run_coroutine_threadsafe(self._drop(), self._loop).result(10)
 
     async def _listen(self) -> asyncio.Server:
@@ -133,7 +134,7 @@ class MailServer:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        """aiosmtpd's hook for a message that has come whole."""
+        """aiosmtpd's hook for a completely received message."""
         fault = self.take_fault("CONTENT")
         if fault and fault.startswith("slow"):
             self._take(envelope)

@@ -1,4 +1,4 @@
-"""An alert to render, and strict readers of what is rendered."""
+"""An alert to render, and strict parsers for the rendered output."""
 
 import re
 from dataclasses import replace
@@ -27,7 +27,7 @@ VOID_TAGS = {"meta", "br"}
 
 
 class Page(HTMLParser):
-    """Reads HTML strictly: every tag closed in order; collects text, links and tags."""
+    """Parses HTML strictly (every tag closed in order) and collects text, links and tags."""
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 
 def telegram_text(markup: str) -> str:
-    """The text Telegram shows; fails on anything but its plainest tags, unnested."""
+    """Return the text Telegram shows; fails on anything but the plainest tags, not nested."""
     shown, open_tag = "", ""
     for piece in re.findall(r"<[^>]*>|&[^;]{1,8};|[^<&]+|.", markup, re.S):
         if piece.startswith("<"):

@@ -1,4 +1,4 @@
-"""What the tests of migrations share."""
+"""Shared by the migration tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from alerts.migrations import MigrationError
 
 Write = Callable[..., Path]
 
-# Everything that a migration could leave behind in an empty database.
+# Everything that a migration could leave behind in an empty database, listed by name.
 CATALOGUE = """
 SELECT 'relation', oid::text, relname::text, relkind::text FROM pg_class
 UNION ALL SELECT 'column', attrelid::text, attname::text, atttypid::text FROM pg_attribute
@@ -35,7 +35,7 @@ def connected(url: str, name: str = "") -> Iterator[connection]:
 
 
 def query(url: str, sql: str) -> list[tuple[Any, ...]]:
-    """Run one statement on a connection of its own; its rows, if it gives any."""
+    """Run one statement on a new connection and return its rows, if any."""
     with connected(url) as conn, conn.cursor() as cur:
         cur.execute(sql)
         return cur.fetchall() if cur.description else []
@@ -47,7 +47,7 @@ def recorded(url: str) -> list[str]:
 
 
 def writer(directory: Path) -> Write:
-    """Writes migration files: ``write(_0001_first="SELECT 1")``; gives their folder."""
+    """Writes migration files, as in ``write(_0001_first="SELECT 1")``, and returns their folder."""
 
     def write_files(**files: str) -> Path:
         for name, sql in files.items():
@@ -58,7 +58,7 @@ def writer(directory: Path) -> Write:
 
 
 def refusal(url: str, directory: Path, **options: Any) -> str:
-    """What the MigrationError of a migration that must fail says."""
+    """Run a migration that must fail and return its MigrationError's text."""
     with pytest.raises(MigrationError) as caught:
         migrations.migrate(url, directory, **options)
     return str(caught.value)

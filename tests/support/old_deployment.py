@@ -1,4 +1,4 @@
-"""A deployment from before this engine, and what its tests look at."""
+"""A deployment from before this engine, and how its tests inspect it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support import CHECKOUT
 from tests.support.world import all_channels, query, run, value
 
 OLD_DEPLOYMENT = (CHECKOUT / "tests" / "sql" / "old_deployment.sql").read_text()
-# Parents before children, as a copy needs it.
+# Parents before children, in the order for copying.
 TABLES = (
     "users", "user_plans", "plan_settings", "user_alert_prefs", "events", "risk_events",
     "risk_indices", "asset_risk", "alert_events", "user_alert_deliveries", "user_alert_digests",
@@ -32,7 +32,7 @@ def connect(url: str) -> Connection:
 
 
 def prefer_zone(conn: Connection, zone: str) -> None:
-    """What a deployment may have set for its database."""
+    """Apply settings that a deployment may have made for its database."""
     name = value(conn, "SELECT current_database()")
     statement = sql.SQL("ALTER DATABASE {} SET TimeZone = {}")
     db.execute(conn, statement.format(sql.Identifier(name), sql.Literal(zone)))
@@ -50,7 +50,7 @@ def columns_of(conn: Connection, table: str) -> dict[str, str]:
 
 
 def content(conn: Connection, columns: dict[str, dict[str, str]]) -> dict[str, list[Any]]:
-    """All rows of these columns by table."""
+    """Return all rows of these columns by table."""
     return {
         table: query(conn, f"SELECT {', '.join(names)} FROM {table} ORDER BY 1, 2")
         for table, names in columns.items()
@@ -58,7 +58,7 @@ def content(conn: Connection, columns: dict[str, dict[str, str]]) -> dict[str, l
 
 
 def files(conn: Connection) -> dict[str, int]:
-    """Where each table lies on disk: another number after a rewrite."""
+    """Return each table's file number, which changes after a rewrite."""
     rows = query(
         conn, "SELECT relname, pg_relation_filenode(oid) AS file FROM pg_class"
         " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace",
@@ -67,7 +67,7 @@ def files(conn: Connection) -> dict[str, int]:
 
 
 def run_on(url: str) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
-    """Counts of a full run, and what was sent: channel, destination, subject or text."""
+    """Return a full run's counts and what it sent: channel, destination, subject or text."""
     channels = all_channels()
     report = run(url, channels=channels)
     assert report.record.status == "success", report.record.error_summary

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of PostgreSQL that says what each connection asked, and can go silent."""
+"""A TCP proxy for PostgreSQL that records each connection's statements and can go silent."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from psycopg2.extensions import parse_dsn
 
 @dataclass
 class Wire:
-    """One client connection: who it says it is, its statements, its round trips."""
+    """One client connection: its application name, statements and round trips."""
 
     application: str = ""
     statements: list[str] = field(default_factory=list)
-    round_trips: int = 0  # bursts of the client that the server has to answer
+    round_trips: int = 0  # bursts from the client that the server must answer
     _buffer: bytes = b""
     _asked: bool = False
 
     def from_client(self, data: bytes) -> None:
-        """Note what the client sent."""
+        """Record what the client sent."""
         if not self._asked and data[:1] != b"X":  # the goodbye gets no answer
             self.round_trips += 1
         self._asked = True
@@ -37,7 +37,7 @@ class Wire:
             pass
 
     def from_server(self) -> None:
-        """Note that the server answered."""
+        """Record that the server answered."""
         self._asked = False
 
     def _take_message(self) -> bool:
@@ -59,12 +59,12 @@ class Wire:
 
 
 class PgProxy:
-    """Listens on a port of its own; `url` reaches the same database through it.
+    """Listens on a free port; `url` reaches the same database through it.
 
-    While `swallow` says so for a connection, nothing of it passes, as if packets were dropped;
-    while `swallow_answers` does, the server still gets what is asked of it. `refuse` ends a new
-    connection at once. Connections made after `lead_to` go there.
-    `delay_seconds` is how much longer each round trip takes, as if the database were far away.
+    While `swallow` is true for a connection, nothing passes, as if packets were dropped; with
+    `swallow_answers`, the server still receives requests. `refuse` closes new connections at once.
+    New connections after `lead_to` go to that server. `delay_seconds` is added to each round trip,
+    as if the database were far away.
     """
 
     def __init__(self, database_url: str, delay_seconds: float = 0.0) -> None:
@@ -74,7 +74,7 @@ class PgProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         login = parts.netloc.rpartition("@")[0]
         address = f"{login}@127.0.0.1:{self._listener.getsockname()[1]}"
-        query = "sslmode=disable&gssencmode=disable"  # it reads what passes
+        query = "sslmode=disable&gssencmode=disable"  # the proxy must be able to read the traffic
         self.url = urlunsplit(parts._replace(netloc=address, query=query))
         self.wires: list[Wire] = []
         self.swallow: Callable[[Wire], bool] = lambda wire: False
@@ -84,12 +84,12 @@ class PgProxy:
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def lead_to(self, database_url: str) -> None:
-        """Have new connections go to that server, as after a failover."""
+        """Send new connections to that server, as after a failover."""
         parameters = parse_dsn(database_url)
         self._target = (parameters.get("host", "localhost"), int(parameters.get("port", 5432)))
 
     def of(self, application: str) -> list[Wire]:
-        """The connections of one application name."""
+        """Return the connections with one application name."""
         return [wire for wire in self.wires if wire.application == application]
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""What the tests of phases A, B and D share."""
+"""Shared by the tests of phases A, B and D."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.world import NOW, counts_of, query, run, settings_for
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 Verdicts = dict[tuple[int, str], str]
 
-# The tables that existing deployments may hold with plain TIMESTAMP columns.
+# Tables that may have plain TIMESTAMP columns in existing deployments.
 OLD_TABLES = (
     *("users", "user_plans", "plan_settings", "user_alert_prefs", "user_channel_prefs"),
     *("events", "risk_events", "risk_indices", "asset_risk", "alert_events"),
@@ -34,17 +34,17 @@ _DECIDE = sql.SQL("WITH {} SELECT * FROM decisions").format(DECISIONS)
 
 
 def utc(text: str) -> datetime:
-    """The time of an ISO text without offset, in UTC."""
+    """Parse an ISO time without offset as UTC."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def counts(database_url: str, phase: str, **request: Any) -> dict[str, Any]:
-    """The counts of one phase, run alone."""
+    """Run one phase alone and return its counts."""
     return counts_of(run(database_url, phase, **request), phase)
 
 
 def phase_context(conn: Connection, database_url: str, **replaced: Any) -> PhaseContext:
-    """What a phase is given when a test calls a part of it; its lock counts as held."""
+    """Return a context for calling a part of a phase; its lock counts as held."""
     given: dict[str, Any] = {
         "conn": conn,
         "run_id": "of-a-test",
@@ -88,7 +88,7 @@ def verdicts(
 
 
 def deliveries(conn: Connection) -> dict[tuple[int, int, str], tuple[str, str]]:
-    """By event, user and channel: kind and status. A second kind of one of them fails."""
+    """Return kind and status by event, user and channel; fails if one has a second kind."""
     rows = query(conn, "SELECT * FROM user_alert_deliveries")
     found = {
         (row["alert_event_id"], row["user_id"], row["channel"]): (
@@ -102,7 +102,7 @@ def deliveries(conn: Connection) -> dict[tuple[int, int, str], tuple[str, str]]:
 
 
 def allow_null(conn: Connection, table: str, column: str) -> None:
-    """Makes a column nullable, as it may be in old deployments."""
+    """Make a column nullable, as it may be in old deployments."""
     change = sql.SQL("ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL")
     db.execute(conn, change.format(sql.Identifier(table), sql.Identifier(column)))
 
@@ -116,7 +116,7 @@ def add_plan(
     max_email: int | None = 5,
     active: bool | None = True,
 ) -> str:
-    """A plan of its own, `config` as its delivery_config; gives the code."""
+    """Insert a plan with `config` as its delivery_config and return its code."""
     nullable = {
         "delivery_config": config,
         "is_active": active,
@@ -135,7 +135,7 @@ def add_plan(
 
 
 def channel_config(**instant: int | None) -> dict[str, Mapping[str, Any]]:
-    """A delivery_config with these instant numbers: `email=1, sms=2`; others are not allowed."""
+    """Build a delivery_config with only these channels and instant limits: `email=1, sms=2`."""
     return {
         "email": {"max_per_day": instant.get("sms", 0), "realtime_limit": instant.get("email", 0)},
         "telegram": {"enabled": "telegram" in instant, "send_all": False},
@@ -144,8 +144,8 @@ def channel_config(**instant: int | None) -> dict[str, Mapping[str, Any]]:
 
 
 def use_plain_timestamps(conn: Connection) -> None:
-    """Makes the database one of an old deployment: TIMESTAMP columns that hold UTC, and a time
-    zone of the database that is another one."""
+    """Turn the database into an old deployment: TIMESTAMP columns that hold UTC, and a database
+    time zone other than UTC."""
     columns = query(
         conn,
         "SELECT c.table_name AS t, c.column_name AS n FROM information_schema.columns AS c"

@@ -1,4 +1,4 @@
-"""Something that looks like a transaction pooler in front of PostgreSQL."""
+"""A fake transaction pooler in front of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import suppress
 
 
 class Pooler:
-    """Hands out a backend id of its own, as a pooler does, and passes everything else on."""
+    """Reports a different backend id, as a pooler does, and passes everything else on."""
 
     BACKEND_KEY_DATA = b"K"
 

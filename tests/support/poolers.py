@@ -1,4 +1,4 @@
-"""A real pgbouncer in transaction mode, for tests of what does and does not work through one."""
+"""A real pgbouncer in transaction mode, to test what does and does not work through it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import psycopg2
 
 
 def pgbouncer() -> str | None:
-    """The program, which no Python package carries; Debian's package is `pgbouncer`."""
+    """Find the program, which no Python package provides; Debian's package is `pgbouncer`."""
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
 @contextmanager
 def transaction_pooler(program: str, database_url: str, folder: Path) -> Iterator[str]:
-    """The URL of the same database through a pooler with two server connections."""
+    """Yield the URL of the same database through a pooler with two server connections."""
     parts = urlsplit(database_url)
     port = _free_port()
     settings = folder / "pgbouncer.ini"

@@ -1,4 +1,4 @@
-"""Runs of the send phase through the real adapters, pointed at the test servers."""
+"""Runs of the send phase with the real adapters, connected to the test servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANNEL_OF = {"brevo": "email", "resend": "email", "telegram": "telegram", "twil
 
 
 def environ(provider: HttpProvider) -> dict[str, dict[str, str]]:
-    """What configures each provider for the server of the test."""
+    """Return the variables that configure each provider for the test server."""
     return {
         "brevo": {**SENDER, "BREVO_API_KEY": BREVO_KEY, "BREVO_API_BASE": provider.url},
         "resend": {**SENDER, "RESEND_API_KEY": RESEND_KEY, "RESEND_API_BASE": provider.url},
@@ -45,7 +45,7 @@ def mail_environ(mail: MailServer) -> dict[str, str]:
 def send(
     database_url: str, settings: dict[str, str], now: datetime = NOW, **request: Any
 ) -> RunReport:
-    """One run of phase C."""
+    """Run phase C once."""
     return run_engine(
         settings_for(database_url, **settings), RunRequest(phase="c", now=now, **request)
     )

@@ -1,6 +1,6 @@
-"""Servers that speak as the providers document, keep what they took, and fail on demand.
+"""Servers that behave as the providers document, keep what they accepted, and fail on demand.
 
-``HttpProvider`` speaks Brevo, Resend, Telegram and Twilio on one port, told apart by their paths;
+``HttpProvider`` serves Brevo, Resend, Telegram and Twilio on one port, distinguished by path;
 ``MailServer`` speaks SMTP. ``python tests/support/providers.py`` runs the former for measurements.
 """
 
@@ -31,7 +31,7 @@ SECRETS = (BREVO_KEY, RESEND_KEY, BOT_TOKEN, TWILIO_TOKEN)
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came; header names are lower case."""
+    """One request as received; header names are lower case."""
 
     path: str
     headers: dict[str, str]
@@ -41,7 +41,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A message that a provider took."""
+    """A message that a provider accepted."""
 
     provider: str
     destination: str
@@ -53,13 +53,13 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens to a request instead of an answer.
+    """What happens to a request instead of the normal answer.
 
-    ``how``: ``answer`` with ``status``, ``headers`` and ``body``; ``accept_then_answer`` the
-    same after taking the message; ``slow`` the provider's own answer after ``seconds``; ``raw``
-    the ``body`` and nothing around it; ``cut`` half of what its length promised; ``hang``;
-    ``close`` without a word; ``drip`` a byte of the status line at a time; ``drip_body``
-    likewise after a head of ``status`` and the ``body``; ``endless`` body.
+    ``how``: ``answer`` with ``status``, ``headers`` and ``body``; ``accept_then_answer``, the same
+    after accepting the message; ``slow``, the provider's own answer after ``seconds``; ``raw``,
+    only the ``body``; ``cut``, half of the promised length; ``hang``; ``close`` without an answer;
+    ``drip``, the status line byte by byte; ``drip_body``, the ``body`` byte by byte after a head
+    with ``status``; ``endless``, a body without end.
     """
 
     how: str = "answer"
@@ -70,7 +70,7 @@ class Fault:
 
 
 def own_error(name: str, status: int, code: object = "odd") -> dict[str, object]:
-    """The body of an error as the provider ``name`` writes it."""
+    """Return an error body in the format of the provider ``name``."""
     if name == "telegram":
         return {"ok": False, "error_code": status, "description": str(code)}
     named = {"resend": "name"}.get(name, "code")
@@ -78,17 +78,17 @@ def own_error(name: str, status: int, code: object = "odd") -> dict[str, object]
 
 
 def refusal(status: int, body: object, **headers: str) -> Fault:
-    """An answer with a JSON body; underscores in header names become hyphens."""
+    """Return an answer with a JSON body; underscores in header names become hyphens."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Fault(status=status, body=json.dumps(body).encode(), headers=named)
 
 
 class HttpProvider:
-    """The four HTTP providers on 127.0.0.1, one thread a connection.
+    """The four HTTP providers on 127.0.0.1, one thread per connection; use as a context manager.
 
-    ``faults`` are used up one a request; ``rule`` may return one for any request; ``interim``
-    answers go before each answer; ``supergroups`` are Telegram's moved chats, old id to new;
-    with ``unread`` set, connections are taken and never read. Use it as a context manager.
+    Each request consumes one of ``faults``; ``rule`` may return one for any request. ``interim``
+    answers precede each answer. ``supergroups`` are Telegram's moved chats, old id to new. With
+    ``unread`` set, connections are accepted but never read.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -126,7 +126,7 @@ class HttpProvider:
         self.drop_connections()
 
     def drop_connections(self) -> None:
-        """Close every connection, as a server does with idle ones."""
+        """Close every connection, as servers do with idle ones."""
         with self._lock:
             connections, self._open = self._open, set()
         for connection in connections:
@@ -168,7 +168,7 @@ class HttpProvider:
             connection.close()
 
     def _respond(self, connection: socket.socket, request: Request) -> bool:
-        """Answer one request; whether the connection stays."""
+        """Answer one request; returns whether the connection stays open."""
         with self._lock:
             self.requests.append(request)
             fault = self.faults.popleft() if self.faults else self.rule(request)
@@ -207,7 +207,7 @@ class HttpProvider:
             if self._stopped.wait(0.05):
                 return
 
-    # -- what the providers say ------------------------------------------------------------
+    # -- the providers' answers ------------------------------------------------------------
 
     def _answer(self, request: Request) -> bytes:
         for prefix, speak in (

@@ -1,4 +1,4 @@
-"""Rows of the two send queues, as tests of health and of requeueing need them."""
+"""Rows in the two send queues, for tests of health and requeueing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def add_digest(
     created_at: datetime = NOW - timedelta(minutes=5),
     **columns: Any,
 ) -> None:
-    """A digest, with the columns that the checks of its status ask for."""
+    """Insert a digest with the columns that the checks on its status require."""
     needed: dict[str, Any] = {
         "sent": {"sent_at": created_at},
         "failed": {"failed_at": created_at, "failure_code": "network"},
@@ -55,14 +55,15 @@ def add_digest(
 
 
 class Rows:
-    """Makes rows of one of the two queues, a user and event each."""
+    """Inserts rows into one of the two queues, each with its own user and event."""
 
     def __init__(self, conn: Connection, kind: str = "deliveries") -> None:
         self.conn = conn
         self.kind = kind
 
     def add(self, status: str = "failed", channel: str = "email", **columns: Any) -> int:
-        """A row; failed ones by default a minute ago, once tried, for a transient reason."""
+        """Insert a row; by default, a failed one failed a minute ago on its first attempt with a
+        transient code."""
         row = {"attempts": 1, "created_at": NOW - timedelta(minutes=2), **columns}
         if status == "failed":
             row = {"failed_at": NOW - timedelta(minutes=1), "failure_code": "network", **row}

@@ -1,4 +1,4 @@
-"""Rows of the send queue for tests, and how they stand."""
+"""Rows in the send queue for tests, and their state."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def queue_instants(
     *,
     created_at: datetime = NOW - timedelta(minutes=5),
 ) -> list[int]:
-    """So many due instant deliveries of one alert, each to a user of its own. Gives their ids."""
+    """Insert due instant deliveries of one alert, each to its own user, and return their ids."""
     rows = query(
         conn,
         "WITH u AS (INSERT INTO users (email, telegram_chat_id, phone_number, email_verified)"
@@ -87,7 +87,7 @@ def queue_instants(
 
 
 def row_of(message: Message) -> int:
-    """The id of the delivery or digest that a message was rendered for."""
+    """Return the id of the delivery or digest that a message was rendered for."""
     return int(message.key.split("-")[1])
 
 

@@ -1,4 +1,4 @@
-"""Calls of the requeue for tests, and the codes they go by."""
+"""Calls to the requeue for tests, and the codes they use."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def retry(
     environ: dict[str, str] | None = None,
     **request: Any,
 ) -> dict[str, Any]:
-    """One call in a transaction of its own."""
+    """Make one call in its own transaction."""
     settings = settings_for("postgresql://unused", **(environ or {}))
     with db.transaction(conn):
         return requeue.retry_failed(

@@ -1,4 +1,4 @@
-"""Whole runs for tests: work for every phase, the command as a process, what was recorded."""
+"""Whole runs for tests: work for every phase, the command as a process, the recorded runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ FOR EACH STATEMENT EXECUTE FUNCTION end_session();
 
 
 def whole_world(conn: Connection) -> None:
-    """Work of every sort for every phase."""
+    """Insert work of every kind for every phase."""
     for plan in ("free", "personal", "trader", "pro", None):
         user = add_user(conn, plan, telegram="77001", phone="+31610000001")
         add_pref(conn, user)
@@ -81,8 +81,8 @@ def last_run(conn: Connection) -> dict[str, Any]:
 
 
 class Runner:
-    """Starts `python -m alerts.runner`, and with :meth:`command` `python -m alerts`, in an
-    environment that holds what a test sets."""
+    """Starts `python -m alerts.runner`, or `python -m alerts` with :meth:`command`, in an
+    environment that contains only what a test sets."""
 
     def __init__(self, database_url: str, folder: Path) -> None:
         self.folder = folder
@@ -116,6 +116,6 @@ class Runner:
     def json_lines(self, *arguments: str, **environ: str) -> tuple[int, list[dict[str, Any]]]:
         done = self(*arguments, "--log-json", **environ)
         for line in done.stderr.splitlines():
-            if not line.startswith("::"):  # a workflow command, which GitHub takes out
+            if not line.startswith("::"):  # a workflow command, which GitHub removes
                 json.loads(line)  # logs are JSON too
         return done.returncode, [json.loads(line) for line in done.stdout.splitlines()]

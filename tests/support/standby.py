@@ -39,7 +39,7 @@ class Pair:
         return self.standby.url(DATABASE)
 
     def promote(self) -> None:
-        """Make the standby a primary of its own."""
+        """Promote the standby, so that there are two primaries."""
         with closing(
             db.connect(f"{self.standby_url}?target_session_attrs=any", application_name="promote")
         ) as conn:
@@ -51,7 +51,7 @@ class Pair:
             end(self.primary_data, pid)
 
     def follow(self) -> None:
-        """Wait until the standby has all that the primary has."""
+        """Wait until the standby has caught up with the primary."""
         with (
             closing(db.connect(self.primary_url, application_name="t")) as primary,
             closing(
@@ -67,7 +67,7 @@ class Pair:
 
 @contextmanager
 def replicated() -> Iterator[Pair]:
-    """The pair, made anew and removed afterwards."""
+    """Create a new pair, and remove it afterwards."""
     state = CHECKOUT / ".dev" / "db"
     state.mkdir(parents=True, exist_ok=True)
     place = find_place(state)

@@ -1,4 +1,4 @@
-"""The promises of the database fixtures, since every other test builds on them."""
+"""The guarantees of the database fixtures, on which every other test relies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def query(url: str, statement: str) -> list[object]:
 
 
 def run_of_its_own(test: Callable[..., None], **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs one test of this file as a whole run of pytest."""
+    """Run one test of this file as a complete pytest run."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     node = f"{__file__}::{test.__name__}"
     return subprocess.run(

@@ -1,4 +1,4 @@
-"""Servers that are not awake yet, as they answer while one waits: for tests of patience."""
+"""Servers that are still waking up, to test how clients wait for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.pg_proxy import PgProxy
 
 
 class HalfAwake(enum.Enum):
-    """What a connection gets from a database that wakes up."""
+    """The answer of a database that is waking up."""
 
     DROPS = ""
     STARTING = "the database system is starting up"
@@ -24,13 +24,13 @@ class HalfAwake(enum.Enum):
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """The port of a server that takes connections and never answers."""
+    """Yield the port of a server that accepts connections and never answers."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=50)) as server:
         yield server.getsockname()[1]
 
 
 class WakingServer:
-    """A proxy that answers the first ``refusals`` connections as a database that wakes up."""
+    """A proxy that answers the first ``refusals`` connections like a database that is waking up."""
 
     def __init__(self, database_url: str, how: HalfAwake, refusals: int) -> None:
         self._proxy = PgProxy(database_url)

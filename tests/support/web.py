@@ -1,4 +1,4 @@
-"""What the tests of the web app share: the app on a database, callers, and runs to read."""
+"""Shared by the web app's tests: the app on a database, clients, and recorded runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.world import NOW, settings_for
 TOKEN = "a-token-for-tests-that-is-long-enough"
 ADMIN = {"x-internal-token": TOKEN}
 PREFIX = "/internal/alerts/engine"
-# Nobody listens on the port of the discard service of a test machine.
+# No test machine runs a discard service on this port.
 CLOSED_PORT = "postgresql://somebody:hush-hush@127.0.0.1:9/nothing"
 
 ADMIN_ROUTES = [
@@ -36,20 +36,20 @@ ADMIN_ROUTES = [
     ("POST", f"{PREFIX}/retry_failed?kind=deliveries"),
     ("POST", f"{PREFIX}/retry_failed?kind=digests"),
 ]
-# Nothing is there in an empty database.
+# What an empty database answers.
 MISSING = ("/some-id", "/7", "&user_id=1")
 PUBLIC_ROUTES = [("GET", "/healthz"), ("GET", "/alerts/events/latest")]
 ROUTES = [*ADMIN_ROUTES, *PUBLIC_ROUTES]
 
 
 def app_for(database_url: str, **environ: str) -> Flask:
-    """The app with one token and business time standing at :data:`tests.support.world.NOW`."""
+    """The app with one token and business time frozen at :data:`tests.support.world.NOW`."""
     defaults = {"INTERNAL_RUNNER_TOKEN": TOKEN, "ALERTS_CLOCK": NOW.isoformat()}
     return create_app(settings_for(database_url, **{**defaults, **environ}))
 
 
 class Admin:
-    """Calls admin routes with the token; gives status and decoded body."""
+    """Calls admin routes with the token and returns status and decoded body."""
 
     def __init__(self, client: FlaskClient) -> None:
         self._client = client
@@ -63,14 +63,14 @@ class Admin:
         return response.status_code, response.get_json()
 
     def ok(self, path: str, **params: Any) -> Any:
-        """The body of a GET that must succeed."""
+        """Return the body of a GET that must succeed."""
         status, body = self.get(path, **params)
         assert status == 200, body
         return body
 
 
 def error_of(response: Any) -> tuple[int, str]:
-    """Status and code of an error answer, after checking its shape."""
+    """Check an error answer's shape and return its status and code."""
     body = response.get_json()
     assert set(body) == {"error"}, body
     assert set(body["error"]) == {"code", "message"}
@@ -87,7 +87,7 @@ def add_run(
     phase: str = "all",
     **columns: Any,
 ) -> str:
-    """A run that started at ``started_at`` (wall time; default now). Gives the run id."""
+    """Insert a run that started at ``started_at`` (wall time; default now); returns the run id."""
     started = started_at or datetime.now(UTC)
     finished = None if status == "running" else started + timedelta(seconds=1)
     row = {
@@ -110,7 +110,7 @@ def add_run(
 
 
 def add_item(conn: Connection, run_id: str, phase: str, started_at: datetime) -> None:
-    """One successful phase of a run."""
+    """Insert one successful phase of a run."""
     db.execute(
         conn,
         "INSERT INTO alerts_engine_run_items (run_id, phase, started_at, finished_at,"
@@ -120,7 +120,7 @@ def add_item(conn: Connection, run_id: str, phase: str, started_at: datetime) ->
 
 
 def end_connections(conn: Connection) -> int:
-    """Ends every other connection to the database, as a restarted server does."""
+    """Terminate every other connection to the database, as a restarting server does."""
     rows = db.fetch_all(
         conn,
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"

@@ -1,4 +1,4 @@
-"""A small world for tests: rows of the host tables, settings, channels that remember."""
+"""A small world for tests: host table rows, settings, and channels that record messages."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ NOW = datetime(2022, 3, 8, 18, 0, tzinfo=UTC)
 
 
 def query(conn: Connection, text: str, *params: Any) -> list[dict[str, Any]]:
-    """Rows of a statement."""
+    """Return a statement's rows."""
     return db.fetch_all(conn, text, params or None)
 
 
 def value(conn: Connection, text: str, *params: Any) -> Any:
-    """The single value of a statement."""
+    """Return a statement's single value."""
     return next(iter(query(conn, text, *params)[0].values()))
 
 
@@ -41,7 +41,7 @@ def add_user(
     telegram: str | None = None,
     phone: str | None = None,
 ) -> int:
-    """A user; the number in front of the address keeps addresses apart. Gives the id."""
+    """Insert a user and return the id; a number before the address keeps addresses unique."""
     user_id: int = value(
         conn,
         "INSERT INTO users (email_verified, telegram_chat_id, phone_number)"
@@ -69,7 +69,7 @@ def add_pref(
     threshold: float | None = None,
     enabled: bool = True,
 ) -> None:
-    """A preference row; without arguments it matches everything."""
+    """Insert a preference row; without arguments it matches everything."""
     db.execute(
         conn,
         "INSERT INTO user_alert_prefs (user_id, alert_type, region, asset, threshold, enabled)"
@@ -81,7 +81,7 @@ def add_pref(
 def add_channel_pref(
     conn: Connection, user_id: int, channel: str, *, enabled: bool = True, digest_only: bool = False
 ) -> None:
-    """A channel preference row."""
+    """Insert a channel preference row."""
     db.execute(
         conn,
         "INSERT INTO user_channel_prefs (user_id, channel, enabled, digest_only)"
@@ -99,7 +99,7 @@ def add_source_event(
     inserted_at: datetime = NOW - timedelta(hours=1),
     weighted_score: float | None = None,
 ) -> int:
-    """A row of `events`, with its `risk_events` row when it has a score. Gives the id."""
+    """Insert a row in `events`, and in `risk_events` if it has a score; returns the id."""
     event_id: int = value(
         conn,
         "INSERT INTO events (title, source_name, source_url, category, region, severity_score,"
@@ -129,7 +129,7 @@ def add_index(
     at: datetime = NOW - timedelta(hours=1),
     window_days: int = 7,
 ) -> None:
-    """A row of `risk_indices`."""
+    """Insert a row in `risk_indices`."""
     db.execute(
         conn,
         "INSERT INTO risk_indices (region, window_days, risk_score, trend, calculated_at)"
@@ -147,7 +147,7 @@ def add_asset_risk(
     at: datetime = NOW - timedelta(hours=1),
     window_days: int = 7,
 ) -> None:
-    """A row of `asset_risk`."""
+    """Insert a row in `asset_risk`."""
     db.execute(
         conn,
         "INSERT INTO asset_risk (asset, region, window_days, risk_score, direction, calculated_at)"
@@ -167,7 +167,7 @@ def add_alert(
     headline: str = "Pipeline stops",
     created_at: datetime = NOW - timedelta(minutes=10),
 ) -> int:
-    """A global alert event that waits for fan-out. Gives the id."""
+    """Insert a global alert event that is waiting for fan-out, and return its id."""
     event_id: int = value(
         conn,
         "INSERT INTO alert_events (alert_type, scope_region, scope_assets, severity, risk_score,"
@@ -245,7 +245,7 @@ def lease(
 
 
 class RememberingChannel:
-    """Takes every message and keeps it; ``answer`` may raise or give a message id instead."""
+    """Accepts and keeps every message; ``answer`` may raise or return a message id instead."""
 
     def __init__(self, answer: Callable[[Message], str | None] | None = None) -> None:
         self.name = "remembering"
@@ -264,12 +264,12 @@ class RememberingChannel:
 
 
 def all_channels(**replaced: RememberingChannel) -> dict[str, RememberingChannel]:
-    """A remembering channel for email, telegram and sms, some replaced by name."""
+    """Return a recording channel for email, telegram and sms, some replaced by name."""
     return {name: RememberingChannel() for name in ("email", "telegram", "sms")} | replaced
 
 
 def settings_for(database_url: str, **environ: str) -> Settings:
-    """Settings of an environment that has only the database, a spool of its own and ``environ``."""
+    """Return settings from an environment with the database, a separate spool and ``environ``."""
     spool = Path(tempfile.gettempdir()) / f"alerts-test-spool-{uuid.uuid4()}"
     return Settings.from_env(
         {"DATABASE_URL": database_url, "ALERTS_RUN_SPOOL": str(spool), **environ}
@@ -285,7 +285,7 @@ def run(
     environ: dict[str, str] | None = None,
     **request: Any,
 ) -> RunReport:
-    """One run of the engine at ``now``."""
+    """Run the engine once at ``now``."""
     return run_engine(
         settings_for(database_url, **(environ or {})),
         RunRequest(phase=phase, now=now, **request),
@@ -294,13 +294,13 @@ def run(
 
 
 def counts_of(report: RunReport, phase: str) -> dict[str, Any]:
-    """The counts of one phase of a run that did not fail."""
+    """Return the counts of one phase in a run that did not fail."""
     assert report.record.status == "success", report.record.error_summary
     return report.record.counts[phase]
 
 
 def wait_until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    """Return as soon as the condition holds; fail the test when it does not in time."""
+    """Return as soon as the condition holds; fail the test if it does not in time."""
     ends = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < ends, "the awaited condition did not come"

@@ -1,1 +1,1 @@
-"""How messages travel: HTTP and SMTP with deadlines, and the mail that goes over them."""
+"""Message transport: HTTP and SMTP with deadlines, and composing email."""

@@ -1,8 +1,8 @@
-"""Email addresses as mail servers take them.
+"""Email addresses in the form that mail servers accept.
 
-Domains beyond ASCII are written by IDNA 2008 (the standard library's codec knows the older
-rules, by which some names lead to other people). A local part that needs quotes gets them; one
-beyond ASCII stays as it is and needs a server with SMTPUTF8 (RFC 6531).
+Non-ASCII domains are encoded by IDNA 2008; the standard library's codec uses the older rules,
+which map some names to a different domain. A local part is quoted if necessary. A non-ASCII local
+part is left as it is and needs a server that supports SMTPUTF8 (RFC 6531).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import idna
 
 _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
 _DOT_ATOM = re.compile(rf"{_ATOM}(?:\.{_ATOM})*")
-# Typed without quotes, but not to be taken apart otherwise: dots in any place, colons, brackets.
+# Accepted without quotes because they are unambiguous: dots anywhere, colons, brackets.
 _NEEDS_QUOTES = re.compile(rf"(?:{_ATOM}|[.:()\[\]])+")
 _QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[ -~])*)"')
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -25,14 +25,14 @@ _LOCAL_MAX, _DOMAIN_MAX, _ADDRESS_MAX = 64, 253, 254  # octets; RFC 5321, 4.5.3.
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """An address; ``local`` quoted where it must be, ``domain`` in ASCII."""
+    """An address; ``local`` is quoted if necessary, ``domain`` is ASCII."""
 
     local: str
     domain: str
 
     @property
     def needs_smtputf8(self) -> bool:
-        """Whether only servers with that extension can take it."""
+        """Whether only a server with the SMTPUTF8 extension can accept it."""
         return not self.local.isascii()
 
     def __str__(self) -> str:
@@ -41,7 +41,7 @@ class Mailbox:
 
 @lru_cache(maxsize=1024)
 def parse_mailbox(text: str) -> Mailbox:
-    """Read one address, nothing around it. Raises ValueError."""
+    """Parse exactly one address. Raises ValueError."""
     local, at, domain = text.rpartition("@")
     if not at:
         raise ValueError("no address")
@@ -52,11 +52,11 @@ def parse_mailbox(text: str) -> Mailbox:
 
 
 def ascii_domain(domain: str) -> str:
-    """A domain as name servers know it. Raises ValueError."""
+    """Return the domain in its ASCII form. Raises ValueError."""
     if not domain.isascii():
         try:
             domain = idna.encode(domain, uts46=True, std3_rules=True).decode()
-        except idna.IDNAError:  # whose text quotes the domain
+        except idna.IDNAError:  # its text quotes the domain
             raise ValueError("no domain by IDNA 2008") from None
     if len(domain) > _DOMAIN_MAX or not _DOMAIN.fullmatch(domain):
         raise ValueError("no domain")
@@ -66,7 +66,7 @@ def ascii_domain(domain: str) -> str:
 def _local(text: str) -> str:
     quoted = _QUOTED.fullmatch(text)
     plain = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
-    if not plain.isprintable():  # nor are characters that nobody sees
+    if not plain.isprintable():  # rejects invisible characters too
         raise ValueError("no local part")
     if _DOT_ATOM.fullmatch(plain):
         return plain
@@ -76,5 +76,5 @@ def _local(text: str) -> str:
 
 
 def quote(text: str) -> str:
-    """``text`` as a quoted string."""
+    """Return ``text`` as a quoted string."""
     return '"' + re.sub(r'(["\\])', r"\\\1", text) + '"'

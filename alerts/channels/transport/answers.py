@@ -1,8 +1,7 @@
-"""What a provider's HTTP answer says, if it is the provider's answer at all.
+"""Interprets a provider's HTTP answer, after checking that it comes from the provider.
 
-Between us and a provider stand proxies, load balancers, captive portals and whatever a wrong
-address leads to, and all of them answer with the provider's status codes. So an answer is
-believed in the provider's own shape only.
+Proxies, load balancers, captive portals and whatever a wrong address leads to may answer with the
+same status codes. So an answer is trusted only if it has the provider's own shape.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from alerts.failures import DeliveryError, FailureCode
 
 Fields = dict[str, Any]
 
-# Words or a short number. Words and digits mixed, or many digits, may be an echo of what was sent:
-# a key, a phone number, a chat id.
+# Words or a short number. Letters mixed with digits, or many digits, may echo what was sent: a key,
+# a phone number, a chat id.
 ERROR_CODE = re.compile(r"[A-Za-z_.-]{1,40}|[0-9]{1,6}")
-_PRIVATE_LENGTH_MIN = 6  # shorter ones stand in ordinary ids by chance
+_PRIVATE_LENGTH_MIN = 6  # shorter ones occur in ordinary ids by chance
 _MESSAGE_ID = re.compile(r"[!-~]{1,200}")
-_BLANK = b" \t\r\n\xef\xbb\xbf"  # may stand in front of a JSON text, a byte order mark included
+_BLANK = b" \t\r\n\xef\xbb\xbf"  # may precede JSON: white space and a byte order mark
 
 _WAITABLE = (FailureCode.RATE_LIMITED, FailureCode.PROVIDER_UNAVAILABLE)
 _LATER = frozenset({408, 421, 425, 429})
@@ -33,7 +32,7 @@ _WRONG_PLACE = frozenset({404, 405})
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """An answer as it came; ``whole`` is False where the body was cut off, late or endless."""
+    """A raw answer; ``whole`` is False if the body was cut off, late or too long."""
 
     status: int
     headers: Mapping[str, str]
@@ -43,7 +42,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a provider's own answers look, for one who took the message and one who did not."""
+    """Recognizes a provider's own answers: message accepted, message refused."""
 
     taken: Callable[[Fields], bool]
     refused: Callable[[Fields], bool]
@@ -51,7 +50,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A provider's own answer; ``fields`` is empty where its body was empty or cut off."""
+    """A provider's own answer; ``fields`` is empty if the body was empty or cut off."""
 
     status: int
     headers: Mapping[str, str]
@@ -60,10 +59,10 @@ class Answer:
 
 
 def judge(provider: str, variable: str, shape: Shape, raw: Raw) -> Answer:
-    """Believe an answer, or raise :class:`DeliveryError` with ``handed_over``.
+    """Return a trusted answer, or raise :class:`DeliveryError` with ``handed_over``.
 
-    ``variable`` names where the provider's address comes from. Where status and body
-    contradict each other, the body counts.
+    ``variable`` is the variable that sets the provider's address. If status and body contradict
+    each other, the body decides.
     """
     fields = None if _never_ours(raw.status) else _fields(raw)
     if fields is None:
@@ -78,12 +77,12 @@ def judge(provider: str, variable: str, shape: Shape, raw: Raw) -> Answer:
 
 
 def _never_ours(status: int) -> bool:
-    """No API answers a POST with a redirect, a change of protocol, or for a proxy."""
+    """Whether no API would answer a POST this way: redirect, protocol switch, proxy login."""
     return status < 200 or 300 <= status < 400 or status == 407
 
 
 def _fields(raw: Raw) -> Fields | None:
-    """The body's object; empty for a body that is empty or broken off, None for any other."""
+    """Return the body's JSON object: empty if the body is empty or cut off, None if not JSON."""
     body = raw.body.lstrip(_BLANK)
     if not body:
         kind = raw.headers.get("content-type", "")
@@ -120,10 +119,10 @@ def failure(
     own_code: object = "",
     code: FailureCode | None = None,
 ) -> DeliveryError:
-    """The error for a message that was not taken.
+    """Return the error for a message that was not accepted.
 
-    ``code`` is what the adapter made of the provider's ``own_code``; None leaves it to the
-    status.
+    ``code`` is the adapter's translation of the provider's ``own_code``; if it is None, the status
+    decides.
     """
     code = code or code_of_status(answer.status)
     detail = f"{provider} {answer.status} {error_code(own_code)}".rstrip()
@@ -134,25 +133,24 @@ def failure(
 
 
 def code_of_status(status: int) -> FailureCode:
-    """What a status means where the provider's own code says nothing more."""
+    """Return the failure code for a status if the provider's own code says nothing more."""
     if status == 429:
         return FailureCode.RATE_LIMITED
     if status >= 500 or status in _LATER:
         return FailureCode.PROVIDER_UNAVAILABLE
     if status == 402:
         return FailureCode.QUOTA_PROVIDER
-    # Nothing a message says makes a provider miss the address: the configured place is wrong.
-    # Failing every queued message over that would lose them all.
+    # No message content causes these: the configured address is wrong. Treating them as a bad
+    # payload would fail every queued message.
     if status == 401 or status in _WRONG_PLACE:
         return FailureCode.AUTH_FAILED
     return FailureCode.PAYLOAD_INVALID
 
 
 def message_id(value: object, *private: str) -> str | None:
-    """A provider's message id as text, or None where it is not one to store.
+    """Return a provider's message id as text, or None if it must not be stored.
 
-    ``private``: what was sent with the request (destination, key) and must not come back as,
-    or inside of, an id.
+    ``private``: values from the request (destination, key) that the id must not contain.
     """
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
     if not _MESSAGE_ID.fullmatch(text):
@@ -163,6 +161,6 @@ def message_id(value: object, *private: str) -> str | None:
 
 
 def error_code(value: object) -> str:
-    """A provider's own error code, or nothing where it could be free text."""
+    """Return a provider's own error code, or an empty string if it could be free text."""
     text = str(value) if isinstance(value, str | int) else ""
     return text if ERROR_CODE.fullmatch(text) else ""

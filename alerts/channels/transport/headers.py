@@ -5,20 +5,20 @@ from __future__ import annotations
 import unicodedata
 from base64 import b64encode
 
-LINE_MAX = 76  # characters of a header line that holds encoded words
+LINE_MAX = 76  # characters in a header line that contains encoded words
 _WORD_MAX = 75
 _OPEN, _CLOSE = "=?utf-8?b?", "?="
-_CHARACTER_MAX = 36  # bytes of one character with its marks; fits a word on any line
+_CHARACTER_MAX = 36  # bytes of one character with its marks; fits an encoded word on any line
 _JOINER = "\u200d"
 _REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
 _EMOJI_MODIFIERS = range(0x1F3FB, 0x1F400)
 
 
 def header(name: str, text: str, written: str | None = None, end: str = "") -> str:
-    """The lines of a header, CRLF included: ``text``, and behind it ``end`` as it is.
+    """Return the lines of a header, including CRLF: ``text`` followed by ``end`` unchanged.
 
-    ASCII that fits its line stays readable, as ``written`` (by default the text itself). What
-    looks like an encoded word is encoded, or readers would decode it.
+    ASCII that fits on the line stays readable, as ``written`` (default: the text itself). Text that
+    looks like an encoded word is encoded, because mail programs would decode it.
     """
     written = text if written is None else written
     room = LINE_MAX - len(name) - len(": ")
@@ -32,7 +32,7 @@ def header(name: str, text: str, written: str | None = None, end: str = "") -> s
 
 
 def _encoded_words(text: str, room: int) -> list[str]:
-    """``text`` in words that fit ``room`` characters, later ones a line of their own."""
+    """Encode ``text``: the first word fits ``room`` characters, each later word its own line."""
     words = []
     part = b""
     for character in _characters(text):
@@ -50,9 +50,9 @@ def _length(part: bytes) -> int:
 
 
 def _characters(text: str) -> list[str]:
-    """``text`` as readers see characters: marks, joiners and flags stay with what they change.
+    """Split ``text`` into user-visible characters: marks, joiners and flags stay together.
 
-    A pile of marks that would not fit a word is parted between the marks.
+    A pile of marks too long for one encoded word is split between the marks.
     """
     found: list[str] = []
     for character in text:

@@ -1,8 +1,8 @@
-"""POST requests to providers: deadlines for each step, kept connections, honest outcomes.
+"""POST requests to providers: a deadline for each step, kept connections, accurate outcomes.
 
-No redirects are followed, nothing is retried, no proxy is read from the environment (the
-``*_API_BASE`` variables name one where it is needed), certificates are checked against the
-system's authorities. What an answer says is judged in :mod:`alerts.channels.transport.answers`.
+Redirects are not followed and nothing is retried. Proxies are not read from the environment; if one
+is needed, the ``*_API_BASE`` variables name it. Certificates are verified against the system's
+authorities. :mod:`alerts.channels.transport.answers` interprets the answers.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from alerts.channels.transport.sockets import (
 from alerts.failures import DeliveryError, FailureCode
 from alerts.settings.env import Secret
 
-BODY_MAX = 64 * 1024  # more of an answer than any provider gives to a sent message
-# Servers close idle connections after five seconds at the shortest (Node's default). A request
-# that crosses with such a close has an unknown outcome, so a connection is given up before.
+BODY_MAX = 64 * 1024  # longer than any provider's answer to a sent message
+# Servers close idle connections after at least five seconds (Node's default). If a request crosses
+# with the close its outcome is unknown, so we stop using a connection before that.
 IDLE_SECONDS = 4.0
 _HEADER_SECRET = re.compile(r"[!-~]+")
 
@@ -46,20 +46,20 @@ def _quotes_no_path(record: logging.LogRecord) -> bool:
     return record.levelno > logging.DEBUG and "(url=" not in str(record.msg)
 
 
-# urllib3's debug lines and its warning about odd headers quote paths, and Telegram's path is the
-# bot's token.
+# urllib3's debug lines and its warning about malformed headers quote paths, and Telegram's path
+# contains the bot token.
 for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
     logging.getLogger(_name).addFilter(_quotes_no_path)
 
 
 def header_value(secret: Secret, variable: str) -> str:
-    """A key to be sent in a header; raises ``auth_failed`` naming the variable.
+    """Return a key for use in a header; raises ``auth_failed`` naming the variable.
 
-    Checked here because the HTTP library quotes a value that it refuses.
+    Checked here because the HTTP library quotes values that it refuses.
     """
     value = secret.reveal()
     if not _HEADER_SECRET.fullmatch(value):
-        detail = f"{variable} holds characters that no key has (a space, a line break?)"
+        detail = f"{variable} contains characters that no key has (a space, a line break?)"
         raise DeliveryError(FailureCode.AUTH_FAILED, detail)
     return value
 
@@ -72,9 +72,9 @@ _current = _CurrentCall()
 
 
 class _FinalResponse(http.client.HTTPResponse):
-    """Reads past interim answers (RFC 9110, 15.2), whatever their number and however many.
+    """Skips all interim answers (RFC 9110, 15.2); the base class skips only status 100.
 
-    The base skips 100 alone. 101 is final: what follows it is no HTTP any more.
+    101 is final: what follows is no longer HTTP.
     """
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -86,7 +86,7 @@ class _FinalResponse(http.client.HTTPResponse):
 
 
 class _Connection(HTTPConnection):
-    """Keeps the deadlines of the thread's call, and notes when the whole request has left."""
+    """Applies the deadlines of the thread's call and notes when the whole request was sent."""
 
     response_class = _FinalResponse
     used_at: float = 0.0
@@ -107,7 +107,7 @@ class _Connection(HTTPConnection):
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         response = super().getresponse()
         if response.status == 101:
-            self.close()  # it speaks something else now
+            self.close()  # the server has switched to another protocol
         return response
 
     @property
@@ -129,11 +129,11 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 
 
 class HttpApi:
-    """A provider's HTTP interface; one for all threads.
+    """A provider's HTTP interface, shared by all threads.
 
-    ``provider`` is its name for people, ``base_variable`` the variable that names ``base``
-    (scheme, host, port), ``shape`` how its answers look; ``timeout`` and ``answer`` are those of
-    :class:`CallClock`, ``connections`` how many are kept open.
+    ``provider`` is its display name, ``base_variable`` the variable that sets ``base`` (scheme,
+    host, port), and ``shape`` recognizes its answers. ``timeout`` and ``answer`` are those of
+    :class:`CallClock`; ``connections`` is how many are kept open.
     """
 
     def __init__(
@@ -162,11 +162,11 @@ class HttpApi:
             self._pool = _Pool(host, **options)
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-        """Send one request and give the provider's answer to it, of any status.
+        """Send one request and return the provider's answer, whatever its status.
 
-        Raises :class:`DeliveryError` where there is none: transient as long as the request had
-        not left as a whole (no provider acts on half of one), else ``outcome_unknown``, or
-        ``unexpected_answer`` where somebody else answered.
+        Raises :class:`DeliveryError` if the provider did not answer: a transient code if the
+        request was not fully sent (no provider acts on half a request), ``unexpected_answer`` if
+        something else answered, otherwise ``outcome_unknown``.
         """
         clock = _current.clock = CallClock(*self._limits)
         try:
@@ -179,7 +179,7 @@ class HttpApi:
                 redirect=False,
                 timeout=None,  # the sockets keep the deadline
                 preload_content=False,
-                decode_content=True,  # some gateways compress without being asked
+                decode_content=True,  # some gateways compress unasked
             )
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             # From None: these errors quote the path, which may hold a token.
@@ -188,26 +188,26 @@ class HttpApi:
         return answers.judge(self._provider, self._base_variable, self._shape, raw)
 
     def close(self) -> None:
-        """Close the kept connections."""
+        """Close the open connections."""
         self._pool.close()
 
     def failure(
         self, answer: Answer, own_code: object = "", code: FailureCode | None = None
     ) -> DeliveryError:
-        """The error for a message that was not taken; see :func:`answers.failure`."""
+        """Return the error for a message that was not accepted; see :func:`answers.failure`."""
         return answers.failure(self._provider, self._base_variable, answer, own_code, code)
 
     def _no_answer(self, error: Exception, clock: CallClock) -> DeliveryError:
         if clock.handed_over:
             if _is_no_http(error):
-                what = f"the answer is no HTTP; check {self._base_variable}"
+                what = f"the answer is not HTTP; check {self._base_variable}"
                 code = FailureCode.UNEXPECTED_ANSWER
             else:
                 late = "no answer within the time limit"
                 what = late if clock.late else "connection closed unanswered"
                 code = FailureCode.OUTCOME_UNKNOWN
         elif (cause := untrusted(error)) is not None:
-            # Retrying cannot help, and the row is not to blame: the channel waits for someone.
+            # Retrying cannot help, and the row is fine: hold the channel until someone acts.
             what, code = f"certificate not trusted ({cause})", FailureCode.AUTH_FAILED
         elif met_no_tls(error):
             what = f"this port does not speak TLS: use http:// in {self._base_variable}"
@@ -221,7 +221,7 @@ class HttpApi:
 
 
 def _is_no_http(error: Exception) -> bool:
-    """Whether something came that is no HTTP; the beginning of a status line may yet be one."""
+    """Whether the answer is not HTTP; a cut-off beginning of a status line may still be."""
     for cause in causes(error):
         if isinstance(cause, http.client.RemoteDisconnected | http.client.IncompleteRead):
             return False
@@ -234,7 +234,7 @@ def _is_no_http(error: Exception) -> bool:
 
 
 def _read(response: urllib3.BaseHTTPResponse) -> Raw:
-    """The answer with as much of its body as came in time, and not more than any real one."""
+    """Read as much of the body as arrives in time, up to a size that no real answer reaches."""
     body, whole = b"", True
     try:
         while len(body) <= BODY_MAX and (part := response.read1(BODY_MAX + 1 - len(body))):

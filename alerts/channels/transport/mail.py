@@ -1,8 +1,8 @@
-"""Emails as bytes, and the rules for addresses that all email adapters share.
+"""Composes emails as bytes, and holds the address rules that all email adapters share.
 
 The standard library's message object is not used: building and serializing one takes
-milliseconds, a hundred times what is needed where the same texts go to many people. Its header
-encoder is not used either: it writes a long name as one word of any length.
+milliseconds, a hundred times what is needed when the same text goes to many people. Its header
+encoder is not used either, because it writes a long name as one encoded word of any length.
 """
 
 from __future__ import annotations
@@ -21,47 +21,47 @@ from alerts.channels.transport.headers import header
 from alerts.failures import DeliveryError, FailureCode
 from alerts.settings.env import EnvReader
 
-# Tells other mail programs not to answer: no out-of-office notes, no receipts.
+# Ask mail programs not to reply automatically: no out-of-office messages, no receipts.
 NO_REPLY_HEADERS = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
 
 _LINE_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LINE_END = re.compile(r"\r\n?|\n")
-# Name <address>, the name in double quotes where it holds what else would part addresses.
+# Name <address>; the name is in double quotes if it contains an address separator.
 _NAMED = re.compile(r'(?:"((?:[^"\\]|\\.)*)"|([^"<>@,;:\\]*))\s*<([^<>]*)>')
 _NAME_AS_IT_IS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who an email is from; ``mailbox`` None for an address that no mail server takes."""
+    """The sender of an email; ``mailbox`` is None for an address that no mail server accepts."""
 
     name: str
     mailbox: Mailbox | None
 
     @classmethod
     def parse(cls, text: str) -> Sender:
-        """Read ``Name <address>`` or an address; what cannot be read is no usable sender."""
+        """Parse ``Name <address>`` or an address; on failure returns a sender without mailbox."""
         try:
             return parse_sender(text)
         except ValueError:
             return cls("", None)
 
     def usable(self) -> Mailbox:
-        """The address; raises ``sender_rejected`` where it is none."""
+        """Return the address; raises ``sender_rejected`` if there is none."""
         if self.mailbox is None:
-            detail = "EMAIL_FROM is not an address that mail servers take (ASCII, name@domain)"
+            detail = "EMAIL_FROM is not an address that mail servers accept (ASCII, name@domain)"
             raise DeliveryError(FailureCode.SENDER_REJECTED, detail)
         return self.mailbox
 
     def __str__(self) -> str:
-        """``Name <address>``, the name quoted where it must be."""
+        """``Name <address>``, with the name quoted if necessary."""
         address = str(self.usable())
         return f"{phrase(self.name)} <{address}>" if self.name else address
 
 
 def parse_sender(text: str) -> Sender:
-    """Read one sender. Raises ValueError for anything that would have to be guessed at."""
+    """Parse one sender. Raises ValueError for anything ambiguous."""
     text = text.strip()
     if _LINE_BREAKING.search(text):
         raise ValueError("more than a line")
@@ -84,13 +84,13 @@ def _checked_sender(text: str) -> str | None:
     return text
 
 
-EMAIL_FROM = Variable("EMAIL_FROM", _email_from)  # of every email provider
+EMAIL_FROM = Variable("EMAIL_FROM", _email_from)  # shared by all email providers
 
 
 def recipient_of(message: Message, *, smtputf8: bool = True) -> Mailbox:
-    """Where the email goes; raises ``recipient_invalid`` for what is not one address.
+    """Return the recipient's address; raises ``recipient_invalid`` if it is not one address.
 
-    Without ``smtputf8``, also for a name that the provider has no way to take.
+    Without ``smtputf8``, also raises for a non-ASCII local part.
     """
     try:
         mailbox = parse_mailbox(message.destination)
@@ -102,23 +102,23 @@ def recipient_of(message: Message, *, smtputf8: bool = True) -> Mailbox:
 
 
 def no_smtputf8() -> DeliveryError:
-    """The failure of an address whose name is beyond ASCII where that is not taken."""
-    detail = "the address needs SMTPUTF8 (a name beyond ASCII), which is not offered"
+    """Return the error for a non-ASCII local part that the server does not support."""
+    detail = "the address needs SMTPUTF8 (a non-ASCII name), which is not offered"
     return DeliveryError(FailureCode.RECIPIENT_INVALID, detail)
 
 
 def phrase(name: str) -> str:
-    """A display name, in quotes where it must be."""
+    """Return a display name, quoted if necessary."""
     return name if _NAME_AS_IT_IS.fullmatch(name) else quote(name)
 
 
 def one_line(text: str) -> str:
-    """``text`` for a header: one line, encodable."""
+    """Return ``text`` as one encodable line for a header."""
     return encodable(_LINE_BREAKING.sub(" ", text)).strip()
 
 
 def encodable(text: str) -> str:
-    """``text`` without lone surrogates."""
+    """Return ``text`` with lone surrogates replaced."""
     return text.encode("utf-8", "replace").decode()
 
 
@@ -128,9 +128,9 @@ def message_id_of(message: Message, sender: Sender) -> str:
 
 
 def compose(message: Message, sender: Sender) -> bytes:
-    """The whole email with CRLF line ends; 7-bit, but for a recipient who needs SMTPUTF8.
+    """Return the whole email with CRLF line ends; 7-bit unless the recipient needs SMTPUTF8.
 
-    Raises :class:`DeliveryError` for addresses that cannot be used.
+    Raises :class:`DeliveryError` for unusable addresses.
     """
     head = (
         f"To: {recipient_of(message)}\r\n"
@@ -161,10 +161,10 @@ _BOUNDARY = "=_energyriskiq"
 _QP_LINE_MAX = 76
 
 
-# One event's texts go to many people.
+# One event's text goes to many people.
 @lru_cache(maxsize=256)
 def _body(text: str, html: str) -> bytes:
-    """The headers and content of the body: both forms, or the text alone."""
+    """Return the body's headers and content: text and HTML, or only text."""
     if not html:
         return _part("plain", text)
     parts = b"".join(
@@ -187,10 +187,10 @@ def _part(subtype: str, text: str) -> bytes:
     return head.encode() + _MBOX_FROM.sub(_hide_from, lines)
 
 
-# Relays that keep mail in mbox files put a > in front of such a line.
+# Relays that store mail in mbox files prefix such lines with ">".
 _MBOX_FROM = re.compile(rb"^From [^\r\n]*", re.MULTILINE)
 
 
 def _hide_from(line: re.Match[bytes]) -> bytes:
-    """The line with its F encoded, and broken behind it where it would become too long."""
+    """Encode the line's F, and break the line after it if it would become too long."""
     return (b"=46" if len(line[0]) <= _QP_LINE_MAX - 2 else b"=46=\r\n") + line[0][1:]

@@ -1,4 +1,4 @@
-"""How long a provider asks to wait, in its several ways of saying so."""
+"""How long a provider asks us to wait, in the various forms that providers use."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from email.utils import parsedate_tz
 
 LONGEST_WAIT_SECONDS = 86_400.0
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_SECONDS_SINCE_1970 = 1e9  # as a duration it would be thirty years: such a value is a moment
-# Providers' own headers, asked after Retry-After; here a moment in Unix time may stand too.
+_SECONDS_SINCE_1970 = 1e9  # too long for a wait (thirty years), so such a value is a Unix time
+# Providers' own headers, read after Retry-After; these may also contain a Unix time.
 _RESETS = ("ratelimit-reset", "x-sib-ratelimit-reset")
 
 
 def seconds(value: object) -> float | None:
-    """A number of seconds as a wait: above 0, at most a day; None for anything else."""
+    """Parse a number of seconds: positive, capped at one day; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         wait = float(value)
-    except OverflowError:  # an integer beyond every float
+    except OverflowError:  # an integer too large for a float
         return LONGEST_WAIT_SECONDS if isinstance(value, int) and value > 0 else None
     except ValueError:
         return None
-    return min(wait, LONGEST_WAIT_SECONDS) if wait > 0 else None  # nan is not above 0
+    return min(wait, LONGEST_WAIT_SECONDS) if wait > 0 else None  # false for nan
 
 
 def wait_asked_for(headers: Mapping[str, str]) -> float | None:
-    """The wait that an answer's headers ask for, in seconds; None where they do not.
+    """Return the wait in seconds that the headers ask for, or None.
 
-    A header that is repeated, or lists several values, asks for the longest of them.
+    If a header is repeated or lists several values, the longest counts.
     """
     asked = [_wait(value) for value in _values(headers.get("retry-after", ""))]
     if wait := max((wait for wait in asked if wait is not None), default=None):
@@ -41,7 +41,7 @@ def wait_asked_for(headers: Mapping[str, str]) -> float | None:
 
 
 def _values(header: str) -> Iterator[str]:
-    """The members of a list; the comma behind the name of a day belongs to the date."""
+    """Split a list at its commas, except the comma after a weekday, which is part of a date."""
     day = ""
     for part in header.split(","):
         if not day and part.strip().lower()[:3] in _DAYS and part.strip().isalpha():
@@ -52,7 +52,7 @@ def _values(header: str) -> Iterator[str]:
 
 
 def _wait(value: str) -> float | None:
-    """Seconds, or an HTTP date in one of its three forms; all of them are in UTC."""
+    """Parse seconds, or an HTTP date in one of its three forms, all of which are in UTC."""
     if (wait := seconds(value.strip())) is not None:
         return wait
     fields = parsedate_tz(value)

@@ -1,7 +1,6 @@
-"""Where a mail server is, and the name that we introduce ourselves with to it.
+"""A mail server's address, and the EHLO name that we use with it.
 
-Many relays refuse a name that cannot be one: without a dot, or the loopback address of somebody
-else's machine.
+Many relays refuse a name that cannot be valid: one without a dot, or a loopback address.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass
 from alerts.channels.transport.addresses import ascii_domain
 from alerts.settings.env import Secret
 
-# Names that no name server outside knows (RFC 6761, RFC 6762, RFC 8375, and habit).
+# Top-level names without public DNS (RFC 6761, RFC 6762, RFC 8375, and common use).
 _NOT_PUBLIC = frozenset(
     {"local", "localdomain", "localhost", "internal", "intranet", "lan", "home", "arpa", "corp"}
     | {"test", "example", "invalid", "onion"}
@@ -26,7 +25,7 @@ _LITERAL = re.compile(r"\[(IPv6:)?([0-9A-Fa-f:.]+)\]", re.IGNORECASE)
 class SmtpServer:
     """A mail server: ``tls_from_start`` for smtps, STARTTLS otherwise (optional on loopback).
 
-    ``ehlo_name``: what to introduce ourselves as, where that is set.
+    ``ehlo_name``: the configured EHLO name, if any.
     """
 
     host: str
@@ -38,7 +37,7 @@ class SmtpServer:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine, without asking a name server."""
+    """Whether ``host`` is this machine, without a DNS lookup."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -46,7 +45,7 @@ def is_loopback(host: str) -> bool:
 
 
 def parse_ehlo_name(text: str) -> str | None:
-    """A host name with a dot, or an address literal. Raises ValueError."""
+    """Parse a host name with a dot, or an address literal. Raises ValueError."""
     if literal := _LITERAL.fullmatch(text):
         return _literal(literal[2])
     domain = ascii_domain(text)
@@ -56,9 +55,9 @@ def parse_ehlo_name(text: str) -> str | None:
 
 
 def own_name(connection: socket.socket) -> str:
-    """This host's name if others can know it, else our end of the connection as a literal.
+    """Return this host's name if it can be public, else the connection's own address literal.
 
-    Asking DNS for the name could take minutes.
+    The name is not looked up, because DNS could take minutes.
     """
     name = socket.gethostname()
     try:

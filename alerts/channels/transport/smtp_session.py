@@ -1,4 +1,4 @@
-"""One SMTP connection: opening it safely, and handing over one message at a time."""
+"""One SMTP connection: opens it securely and hands over one message at a time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from alerts.channels.transport.sockets import (
 )
 from alerts.failures import DeliveryError, FailureCode
 
-REPLY_LINES_MAX = 100  # of one reply; the longest real ones list a server's extensions
-PROBE_SECONDS = 2.0  # for finding out whether a silent port waits for TLS
+REPLY_LINES_MAX = 100  # per reply; the longest real replies list a server's extensions
+PROBE_SECONDS = 2.0  # to find out whether a silent port expects TLS
 GOODBYE_SECONDS = 0.2
 
 
 class ConnectionLost(Exception):
-    """The connection ended with nothing handed over; ``error`` says why for people."""
+    """The connection ended before the message was handed over; ``error`` says why."""
 
     def __init__(self, error: DeliveryError) -> None:
         super().__init__(error.detail)
@@ -35,7 +35,7 @@ class ConnectionLost(Exception):
 
 
 class _Replies:
-    """Reads reply lines, but not without end."""
+    """Reads reply lines, up to a limit."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._file = connection.makefile("rb")
@@ -52,10 +52,10 @@ class _Replies:
 
 
 class Session(smtplib.SMTP):
-    """A connection that is ready for messages; not shared by threads."""
+    """A connection that is ready for messages; not thread-safe."""
 
     def __init__(self, clock: CallClock) -> None:
-        super().__init__(local_hostname="localhost")  # the real name once we are connected
+        super().__init__(local_hostname="localhost")  # replaced once we are connected
         self._clock = clock
         self._login_refused: DeliveryError | None = None
 
@@ -63,7 +63,7 @@ class Session(smtplib.SMTP):
     def open(cls, server: SmtpServer, clock: CallClock, tls: ssl.SSLContext) -> Session:
         """Connect, encrypt and log in.
 
-        Raises :class:`DeliveryError`, or :class:`ConnectionLost` when the server hangs up.
+        Raises :class:`DeliveryError`, or :class:`ConnectionLost` if the server hangs up.
         """
         session = cls(clock)
         try:
@@ -86,10 +86,10 @@ class Session(smtplib.SMTP):
     def transfer(
         self, sender: Mailbox, recipient: Mailbox, content: bytes, clock: CallClock
     ) -> None:
-        """Hand one message over.
+        """Hand over one message.
 
-        Raises :class:`DeliveryError` with the connection kept where it can be, or
-        :class:`ConnectionLost` when it ended before all of the content had left.
+        Raises :class:`DeliveryError`, keeping the connection if possible, or
+        :class:`ConnectionLost` if it ended before all of the content was sent.
         """
         self._keep(clock)
         options = ""
@@ -105,7 +105,7 @@ class Session(smtplib.SMTP):
         try:
             self._socket().sendall(stuffed + b".\r\n")
         except OSError as error:
-            # The line that ends the content is its last: a server has no message without it.
+            # The final dot was not sent, and without it the server has no message.
             self.close()
             raise self._lost(error) from None
         clock.hand_over()
@@ -119,12 +119,12 @@ class Session(smtplib.SMTP):
         self.close()
 
     def putcmd(self, cmd: str, args: str = "") -> None:
-        """As the base's; a command and its reply are one step."""
+        """Like the base method; a command and its reply count as one step."""
         self._clock.next_step()
         super().putcmd(cmd, args)
 
     def getreply(self) -> tuple[int, bytes]:
-        """As the base's, for replies of bounded length."""
+        """Like the base method, but limits the length of a reply."""
         if self.file is None:
             self.file = _Replies(self._socket())
         self.file.lines = 0
@@ -157,7 +157,7 @@ class Session(smtplib.SMTP):
         return self.getreply()
 
     def _speaks_tls(self) -> bool:
-        """Whether the silent server answers a handshake: it waits for us as we do for it."""
+        """Whether a silent server answers a TLS handshake, so each side waits for the other."""
         plain = self._socket()
         plain.settimeout(min(PROBE_SECONDS, self._clock.timeout))
         try:
@@ -174,14 +174,14 @@ class Session(smtplib.SMTP):
         if not self.has_extn("starttls"):
             if is_loopback(server.host):
                 return
-            # Neither time nor another message mends this, and the password must not go in the
-            # clear: the channel waits for someone.
+            # Retrying cannot help, and the password must not be sent unencrypted: hold the channel
+            # until someone acts.
             detail = "SMTP server offers no STARTTLS; use smtps:// or another port in SMTP_URL"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail)
         self._require(Stage.TLS, self.docmd("STARTTLS"))
         self._clock.next_step()
         self._wrap(server.host, tls)
-        # What was said in the clear does not count.
+        # Discard everything received before encryption.
         self.file = None
         self.esmtp_features = {}
         self.ehlo_resp = None
@@ -197,15 +197,15 @@ class Session(smtplib.SMTP):
         except smtplib.SMTPNotSupportedError:
             detail = "SMTP server offers no login; check the port in SMTP_URL"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
-        except UnicodeError:  # whose text quotes the password
+        except UnicodeError:  # its text quotes the password
             detail = "SMTP_URL: user and password must be ASCII for this server"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
         except smtplib.SMTPServerDisconnected:
-            if self._login_refused is not None:  # it would not hear another kind of login
+            if self._login_refused is not None:  # it hung up before the next login mechanism
                 raise self._login_refused from None
             raise
         except smtplib.SMTPException:
-            detail = "SMTP server offers no login that is known here"
+            detail = "SMTP server offers no supported login method"
             raise DeliveryError(FailureCode.AUTH_FAILED, detail) from None
 
     def auth(
@@ -215,7 +215,7 @@ class Session(smtplib.SMTP):
         *,
         initial_response_ok: bool = True,
     ) -> tuple[int, bytes]:
-        """As the base's; remembers a refusal, since the server may hang up after it."""
+        """Like the base method; remembers a refusal, since the server may hang up after it."""
         try:
             return super().auth(mechanism, authobject, initial_response_ok=initial_response_ok)
         except smtplib.SMTPAuthenticationError as error:
@@ -240,7 +240,7 @@ class Session(smtplib.SMTP):
         return self.sock
 
     def _keep(self, clock: CallClock) -> None:
-        """From now on the deadlines are those of this call."""
+        """Use the deadlines of this call from now on."""
         self._clock = clock
         use_clock(self.sock, clock)
 
@@ -260,7 +260,7 @@ class Session(smtplib.SMTP):
         if code in wanted:
             return
         error_ = refusal(stage, code, reply)
-        if code == 421:  # it is closing
+        if code == 421:  # the server is closing the connection
             self.close()
             raise ConnectionLost(error_)
         self._reset()
@@ -282,7 +282,7 @@ class Session(smtplib.SMTP):
         raise refusal(Stage.CONTENT, code, reply)
 
     def _reset(self) -> None:
-        """Forget the begun message, so that the connection can take another."""
+        """Abort the current message so that the connection can be used for another."""
         try:
             code, _ = self.docmd("RSET")
         except (OSError, smtplib.SMTPException):
@@ -292,7 +292,7 @@ class Session(smtplib.SMTP):
 
     def _lost(self, error: Exception) -> ConnectionLost:
         if (cause := untrusted(error)) is not None:
-            # Retrying cannot help, and the row is not to blame.
+            # Retrying cannot help, and the row is fine.
             what, code = f"certificate not trusted ({cause})", FailureCode.AUTH_FAILED
         elif met_no_tls(error):
             what = "this port does not speak TLS: use smtp:// with 587 in SMTP_URL"

@@ -1,6 +1,6 @@
-"""Sockets that keep one deadline over a whole step, however slowly the other side drips.
+"""Sockets with one deadline for a whole step, however slowly the other side sends.
 
-A socket's own timeout starts anew with every byte received. These count down to a moment.
+A plain socket timeout restarts with every byte received; these sockets have a fixed deadline.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from alerts.channels.transport.clock import CallClock
 
 SocketOption = tuple[int, int, int | bytes]
-# What OpenSSL says to bytes that are no TLS: a greeting, an HTTP answer.
+# OpenSSL's reasons for bytes that are not TLS, such as an SMTP greeting or an HTTP answer.
 _NO_TLS = frozenset(
     {
         "WRONG_VERSION_NUMBER",
@@ -32,12 +32,12 @@ class DeadlineSocket(socket.socket):
     clock: CallClock
 
     def recv_into(self, *args: Any) -> int:
-        """As the base's, by the deadline."""
+        """Like the base method, with the deadline."""
         self.settimeout(self.clock.seconds_left())
         return super().recv_into(*args)
 
     def sendall(self, *args: Any) -> None:
-        """As the base's, by the deadline."""
+        """Like the base method, with the deadline."""
         self.settimeout(self.clock.seconds_left())
         super().sendall(*args)
 
@@ -48,24 +48,24 @@ class DeadlineTlsSocket(ssl.SSLSocket):
     clock: CallClock
 
     def recv_into(self, *args: Any) -> int:
-        """As the base's, by the deadline."""
+        """Like the base method, with the deadline."""
         self.settimeout(self.clock.seconds_left())
         return super().recv_into(*args)
 
     def send(self, *args: Any) -> int:
-        """As the base's, by the deadline; ``sendall`` comes through here too."""
+        """Like the base method, with the deadline; ``sendall`` calls this too."""
         self.settimeout(self.clock.seconds_left())
         return super().send(*args)
 
 
 def use_clock(connection: object, clock: CallClock) -> None:
-    """From now on the connection keeps the deadlines of this call."""
+    """Apply the deadlines of this call to the connection from now on."""
     if isinstance(connection, DeadlineSocket | DeadlineTlsSocket):
         connection.clock = clock
 
 
 def tls_context(*, verify: bool = True) -> ssl.SSLContext:
-    """TLS with the system's certificate authorities, for sockets with a deadline."""
+    """Return a TLS context with the system's certificate authorities and deadline sockets."""
     context = ssl.create_default_context()
     if not verify:
         context.check_hostname = False
@@ -75,7 +75,7 @@ def tls_context(*, verify: bool = True) -> ssl.SSLContext:
 
 
 def causes(error: BaseException | None) -> Iterable[BaseException]:
-    """The error and those it wraps: libraries hand the cause on as an argument."""
+    """Yield the error and those it wraps; libraries pass the cause as an argument."""
     for _ in range(5):
         if error is None:
             return
@@ -84,7 +84,7 @@ def causes(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def untrusted(error: BaseException) -> str | None:
-    """OpenSSL's verification code, where the server's certificate was refused."""
+    """Return OpenSSL's verification code if the server's certificate was refused."""
     for cause in causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"code {cause.verify_code}"
@@ -92,16 +92,16 @@ def untrusted(error: BaseException) -> str | None:
 
 
 def met_no_tls(error: BaseException) -> bool:
-    """Whether the other side answered a TLS handshake with something that is no TLS."""
+    """Whether the other side answered a TLS handshake with something other than TLS."""
     return any(isinstance(c, ssl.SSLError) and c.reason in _NO_TLS for c in causes(error))
 
 
 def connect(
     host: str, port: int, clock: CallClock, options: Iterable[SocketOption] = ()
 ) -> DeadlineSocket:
-    """A connection to the first address of ``host`` that answers; raises OSError.
+    """Connect to the first address of ``host`` that answers; raises OSError.
 
-    All addresses share the deadline. Looking the name up is not covered by it: nothing in the
+    All addresses share the deadline. The DNS lookup is not covered by it, since nothing in the
     standard library can interrupt the resolver.
     """
     failure: OSError | None = None
@@ -111,7 +111,7 @@ def connect(
         try:
             for option in options:
                 connection.setsockopt(*option)
-            # An address that swallows packets must leave time for those behind it.
+            # An address that drops packets must leave time for the remaining ones.
             share = 2 if place + 1 < len(addresses) else 1
             connection.settimeout(clock.seconds_left() / share)
             connection.connect(address)

@@ -1,6 +1,6 @@
-"""One measurement: a database, jobs put into it, worked off, and every one of them accounted for.
+"""One measurement: enqueues jobs in a database, runs them and accounts for every single one.
 
-A queue that loses a job or runs one twice has no speed worth telling: its figure is refused.
+If a queue loses a job or runs one twice, its figure is rejected.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ FIGURES = (ENQUEUE, BATCHED, RECORDED)
 
 
 class Unaccounted(Exception):
-    """Not every job ran exactly once, or the database does not say so, or a crash would lose it."""
+    """A job did not run exactly once, the database disagrees, or a crash would lose jobs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a contestant says of its work: jobs put in or run, and how many different ones ran."""
+    """A contestant's report: jobs enqueued or run, and how many distinct ones ran."""
 
     seconds: float
     ran: int
@@ -31,9 +31,9 @@ class Outcome:
 
 
 class Contestant(Protocol):
-    """A queue: ``figures`` are those that it has, ``lacks`` what it does not do.
+    """A queue; ``figures`` are those it can produce, ``lacks`` describes what it does not do.
 
-    ``version`` is known once it has run, and empty where it goes without saying.
+    ``version`` is known once it has run, and is empty for this engine.
     """
 
     name: str
@@ -44,20 +44,20 @@ class Contestant(Protocol):
     def figures(self) -> tuple[str, ...]: ...
 
     def enqueue(self, url: str, jobs: int) -> Outcome:
-        """Put about so many jobs into an empty database; ``ran`` says how many."""
+        """Enqueue about this many jobs in an empty database; ``ran`` is the exact number."""
 
     def fill(self, url: str, jobs: int) -> None:
-        """Leave exactly so many jobs due, however that is done."""
+        """Make exactly this many jobs due, by any means."""
 
     def work_off(self, url: str, figure: str, jobs: int) -> Outcome:
-        """Run every job, and return when the database knows of all of them."""
+        """Run every job; return once the database has recorded all of them."""
 
     def left_and_finished(self, cursor: psycopg2.extensions.cursor) -> tuple[int, int | None]:
-        """Jobs not finished, and finished ones (None where they are deleted)."""
+        """Unfinished jobs, and finished ones (None if they are deleted)."""
 
 
 def rate(contestant: Contestant, figure: str, jobs: int) -> float:
-    """Jobs a second, measured in a database of its own."""
+    """Jobs per second, measured in a separate database."""
     with database() as url:
         cursor = connect(url)
         settle(cursor)
@@ -77,14 +77,14 @@ def rate(contestant: Contestant, figure: str, jobs: int) -> float:
 
 
 def settle(cursor: psycopg2.extensions.cursor) -> None:
-    """What the server does in its own time, done before the clock starts: for everybody."""
+    """Do the server's background work before the clock starts, for every contestant."""
     cursor.execute("VACUUM ANALYZE")
     with contextlib.suppress(psycopg2.errors.InsufficientPrivilege):
         cursor.execute("CHECKPOINT")
 
 
 def check_runs(contestant: Contestant, outcome: Outcome, jobs: int) -> None:
-    """Every job ran exactly once."""
+    """Check that every job ran exactly once."""
     if outcome.distinct != jobs or outcome.ran != jobs:
         raise Unaccounted(
             f"{contestant.name}: of {jobs:,} jobs {outcome.distinct:,} ran, in {outcome.ran:,} runs"
@@ -92,7 +92,7 @@ def check_runs(contestant: Contestant, outcome: Outcome, jobs: int) -> None:
 
 
 def check_total(contestant: Contestant, found: int, told: int) -> None:
-    """The database holds as many jobs as were put in."""
+    """Check that the database contains as many jobs as were enqueued."""
     if found != told:
         raise Unaccounted(f"{contestant.name}: enqueued {told:,} jobs, the database has {found:,}")
 
@@ -100,7 +100,7 @@ def check_total(contestant: Contestant, found: int, told: int) -> None:
 def check_counts(
     contestant: Contestant, cursor: psycopg2.extensions.cursor, *, left: int, finished: int
 ) -> None:
-    """The database agrees on what is left and what is done."""
+    """Check that the database agrees on what is left and what is finished."""
     found_left, found_finished = contestant.left_and_finished(cursor)
     if found_left != left or found_finished not in (None, finished):
         raise Unaccounted(
@@ -110,7 +110,7 @@ def check_counts(
 
 
 def check_logged(contestant: Contestant, cursor: psycopg2.extensions.cursor) -> None:
-    """No table is spared the write-ahead log, which everybody else pays for."""
+    """Check that no table is unlogged, since all others pay for the write-ahead log."""
     cursor.execute("SELECT relname FROM pg_class WHERE relkind = 'r' AND relpersistence = 'u'")
     if names := [name for (name,) in cursor.fetchall()]:
         raise Unaccounted(f"{contestant.name}: a crash empties {', '.join(sorted(names))}")

@@ -1,4 +1,4 @@
-"""The peers, installed into .dev/peers/ with the versions pinned beside this file."""
+"""Installs the peers into .dev/peers/, in the versions pinned next to this file."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ PLACE = HERE.parents[2] / ".dev" / "peers"
 
 
 class Unavailable(Exception):
-    """Why the peers of a language cannot run here."""
+    """The peers of a language cannot run here; the message says why."""
 
 
 def python() -> tuple[Path, Path]:
-    """The interpreter of a virtual environment with the peers in Python; the programs' folder."""
+    """Return the interpreter of the Python peers' virtual environment and the programs' folder."""
     target = PLACE / "python"
     interpreter = target / "bin" / "python"
 
@@ -32,10 +32,10 @@ def python() -> tuple[Path, Path]:
 
 
 def node() -> tuple[Path, Path]:
-    """The Node.js that the peers ask for, and the programs' folder.
+    """Return the Node.js that the peers need and the programs' folder.
 
-    It is one of the packages, since the machine's own may be older. The programs are copied
-    beside the packages: Node.js looks for them only there.
+    Node.js is installed as a package, since the machine's own may be older. The programs are copied
+    next to the packages, because Node.js looks for packages only there.
     """
     npm = shutil.which("npm")
     if npm is None:
@@ -57,7 +57,7 @@ def node() -> tuple[Path, Path]:
 
 
 def _once(target: Path, pins: str, install: Callable[[], None]) -> None:
-    """Install unless it has been done with the same pins; a half of it is done again."""
+    """Install unless already done with the same pins; a partial installation starts over."""
     stamp = target / ".complete"
     wanted = hashlib.sha256((HERE / pins).read_bytes()).hexdigest()
     if stamp.exists() and stamp.read_text() == wanted:

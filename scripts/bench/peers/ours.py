@@ -1,4 +1,4 @@
-"""This engine in the contest: fan-out for enqueue, phase C for the work."""
+"""This engine in the contest: fan-out enqueues, phase C does the work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scripts.bench.place import seconds
 from scripts.bench.world import QUEUE, Instant, add_event, run_phase, world
 
 RECORD_BATCH = {BATCHED: 1000, RECORDED: 1}
-CHANNELS = 3  # that fan-out fills: a user's email, Telegram and account
+CHANNELS = 3  # per user: email, Telegram and account
 COUNT = """
 SELECT count(*) FILTER (WHERE status <> 'sent'), count(*) FILTER (WHERE status = 'sent')
 FROM user_alert_deliveries
@@ -18,7 +18,7 @@ FROM user_alert_deliveries
 
 
 class Counting(Instant):
-    """Returns at once, and counts how often each message came."""
+    """Returns at once and counts how often each message was sent."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []  # appending is atomic: the adapter runs on several threads
@@ -29,7 +29,7 @@ class Counting(Instant):
 
 
 class Ours:
-    """Phases B and C as a run calls them, through an adapter that returns at once."""
+    """Phases B and C as a run calls them, with an adapter that returns at once."""
 
     name = "this engine"
     version = ""
@@ -43,7 +43,7 @@ class Ours:
         return FIGURES
 
     def enqueue(self, url: str, jobs: int) -> Outcome:
-        """One event to a third as many users, on all their channels."""
+        """One event to a third as many users, on all three channels."""
         users = -(-jobs // CHANNELS)
         add_event(world(url, users))
         return Outcome(seconds(lambda: run_phase(url, "b")), CHANNELS * users)

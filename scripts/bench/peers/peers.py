@@ -1,4 +1,4 @@
-"""The other queues: how each is run, where it keeps its jobs, and what it does not do."""
+"""The other queues: how each runs, where it stores its jobs, and what it does not do."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Failed(Exception):
 
 @dataclass
 class Peer:
-    """A queue with a program of its own, which takes a step and a number of jobs.
+    """A queue with its own program, which takes a step and a number of jobs.
 
-    ``installed`` gives the program's interpreter and folder, having installed them if need be.
-    ``steps`` names the program's step for each figure. ``count`` gives the jobs left and those
-    finished, NULL where finished jobs are deleted.
+    ``installed`` returns the program's interpreter and folder, installing them if necessary.
+    ``steps`` names the program's step for each figure. ``count`` selects the number of unfinished
+    and finished jobs, with NULL if finished jobs are deleted.
     """
 
     name: str
@@ -78,7 +78,7 @@ PG_BOSS_COUNT = """
 SELECT count(*) FILTER (WHERE state <> 'completed'), count(*) FILTER (WHERE state = 'completed')
 FROM pgboss.job WHERE name = 'noop'
 """
-# The log has a row for each change of a job, and keeps those of finished ones.
+# The log has one row for each change of a job and keeps those of finished jobs.
 PGQUEUER_COUNT = """
 SELECT (SELECT count(*) FROM pgqueuer),
     (SELECT count(*) FROM pgqueuer_log WHERE status = 'successful')

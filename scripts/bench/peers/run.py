@@ -1,10 +1,10 @@
-"""This engine beside other queues on PostgreSQL: same server, in turns, every job accounted for.
+"""Compares this engine with other PostgreSQL queues: same server, alternating, all jobs checked.
 
     .dev/venv/bin/python scripts/bench/peers/run.py [--only NAME,...] [--jobs 200000]
         [--recorded-jobs 20000] [--rounds 3] [--docs FILE]
 
 Installs the peers into .dev/peers/ the first time and prints a Markdown table. docs/benchmarks.md
-says what the columns mean.
+explains the columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-# Run by path from any folder: the packages are found next to scripts/, nowhere else.
+# The script can be run by path from any folder, so import from the checkout.
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from scripts.bench.peers.contest import (
@@ -37,11 +37,11 @@ from scripts.bench.run import write_between_markers
 
 OURS = "ours"
 MARKERS = ("<!-- peers: begin -->", "<!-- peers: end -->")
-Rates = dict[tuple[str, str], list[float]]  # of a contestant's name and a figure, one a round
+Rates = dict[tuple[str, str], list[float]]  # (contestant, figure): one rate per round
 
 
 def measure(contestants: list[Contestant], sizes: Mapping[str, int], rounds: int) -> Rates:
-    """Every figure of every contestant once a round, in an order that turns from round to round."""
+    """Measure every figure of every contestant once per round, rotating the order each round."""
     rates: Rates = {}
     for number in range(rounds):
         turn = contestants[:: -1 if number % 2 else 1]
@@ -54,7 +54,7 @@ def measure(contestants: list[Contestant], sizes: Mapping[str, int], rounds: int
 
 
 def table(contestants: list[Contestant], sizes: Mapping[str, int], rates: Rates) -> str:
-    """A line for each contestant: median and range of each figure, and what it does not do."""
+    """One line per contestant: median and range of each figure, and what it does not do."""
     head = (
         f"| queue | {sizes[ENQUEUE]:,} enqueued, ours fanned out"
         f" | {sizes[BATCHED]:,} worked off in batches"
@@ -68,13 +68,13 @@ def table(contestants: list[Contestant], sizes: Mapping[str, int], rates: Rates)
 
 
 def title(contestant: Contestant) -> str:
-    """Its name, with the version after that of the library: "a 1.2, with such settings"."""
+    """The name, with the version after the library's name: "a 1.2, with such settings"."""
     library, comma, settings = contestant.name.partition(",")
     return f"{library} {contestant.version}".strip() + comma + settings
 
 
 def spread(rates: list[float]) -> str:
-    """Median, and the range where there is one."""
+    """The median, with the range if there are several rates."""
     if not rates:
         return "-"
     low, high = min(rates), max(rates)
@@ -83,7 +83,7 @@ def spread(rates: list[float]) -> str:
 
 
 def server() -> dict[str, str]:
-    """What the server promises those who commit, which decides what a commit costs."""
+    """The server's durability settings, which decide what a commit costs."""
     with database() as url:
         cursor = connect(url)
         found = {}
@@ -94,7 +94,7 @@ def server() -> dict[str, str]:
 
 
 def available(names: list[str]) -> list[Contestant]:
-    """Those asked for that can run here; the others are named with the reason."""
+    """Return the requested contestants that can run here; report the others with the reason."""
     found: list[Contestant] = []
     for name in names:
         if name == OURS:

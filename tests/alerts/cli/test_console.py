@@ -271,11 +271,11 @@ def test_retry_says_what_was_left_out() -> None:
 
 def test_rebuilding_says_what_was_wrong_and_since_when() -> None:
     answer = {"dry_run": False, "counts_mended": 3, "counts_stale_since": None, "action_id": 9}
-    assert rebuilt(PHONE, answer) == ["3 counts mended", "audit entry 9"]
+    assert rebuilt(PHONE, answer) == ["3 counts corrected", "audit entry 9"]
     since = "2022-03-08T19:00:00+00:00"
     dry = rebuilt(PHONE, answer | {"dry_run": True, "counts_stale_since": since, "action_id": None})
     assert dry == [
-        "3 counts would be mended (dry run: nothing was changed)",
+        "3 counts would be corrected (dry run: nothing was changed)",
         "  changes were missed since 2022-03-08 19:00 UTC",
     ]
 

@@ -94,7 +94,7 @@ RETRY = {"attempts": 2, "failure_code": "network", "next_retry_at": NOW + timede
         (SENT, "sent at 2022-03-08T18:00:00+00:00"),
         (FAILED, "failed with recipient_blocked after 1 attempt(s)"),
         ({"status": "skipped", "failure_code": "channel_disabled"}, "skipped as channel_disabled"),
-        (RETRY, "waiting for another try at 2022-03-08T18:04:00+00:00"),
+        (RETRY, "waiting for another attempt at 2022-03-08T18:04:00+00:00"),
         ({}, "queued since"),
         ({"status": "sending", "claimed_by": "run", "claimed_until": NOW}, "being sent"),
         ({"kind": "digest"}, "queued for the digest of its day"),

@@ -20,7 +20,7 @@ from tests.support.migrating import query, refusal
         (["0001_a.sql", "0002_B.sql"], "badly named: 0002_B.sql"),
         (["0001_a.sql", "0002_b.SQL"], "badly named: 0002_b.SQL"),
         (["0001_a.sql", "0002_b.sq"], "badly named: 0002_b.sq"),
-        (["README.md"], "holds no migrations"),
+        (["README.md"], "contains no migrations"),
     ],
 )
 def test_files_out_of_sequence_are_refused_by_name(
@@ -36,8 +36,8 @@ def test_files_out_of_sequence_are_refused_by_name(
     ("content", "expected"),
     [
         (b"SELECT 1;\nSELECT '\xff'", "0001_a.sql, line 2: not UTF-8"),
-        (b"SELECT '\0'", "holds a NUL"),
-        (b"-- later\n", "holds no SQL statement"),
+        (b"SELECT '\0'", "contains a NUL"),
+        (b"-- later\n", "contains no SQL statement"),
     ],
 )
 def test_a_file_that_is_no_sql_text_is_refused(

@@ -190,7 +190,7 @@ def test_a_server_that_cannot_start_shows_its_log(make_cluster: MakeCluster) -> 
     cluster.ensure()
     cluster.stop()
     (data_folder(cluster) / "global" / "pg_control").unlink()
-    with pytest.raises(DevDbError, match=r"(?s)pg_control.*remove .* to begin anew"):
+    with pytest.raises(DevDbError, match=r"(?s)pg_control.*remove .* to start over"):
         cluster.ensure()
 
 
@@ -203,7 +203,7 @@ def test_a_missing_package_is_named(
 
 
 def test_a_name_that_leads_elsewhere_is_refused(state: Path) -> None:
-    with pytest.raises(DevDbError, match="no cluster name"):
+    with pytest.raises(DevDbError, match="not a cluster name"):
         Cluster("../dev", state)
 
 
@@ -274,14 +274,14 @@ def test_an_ordinary_user_has_a_server_of_his_own(state: Path) -> None:
 
 
 @only_root
-def test_a_cluster_of_another_user_is_refused_with_the_mend(
+def test_a_cluster_of_another_user_is_refused_with_a_way_out(
     make_cluster: MakeCluster, state: Path
 ) -> None:
     cluster = make_cluster()
     cluster.ensure()
     cluster.stop()
     os.chown(data_folder(cluster), 12345, 12345)
-    with pytest.raises(DevDbError, match="made by another user"):
+    with pytest.raises(DevDbError, match="created by another user"):
         cluster.ensure()
 
 

@@ -57,7 +57,7 @@ def test_a_taken_port_is_said_before_anything_is_begun(
 ) -> None:
     monkeypatch.setenv("PORT", str(taken_port))
     assert run.main([]) == 1
-    assert f"port {taken_port} of 127.0.0.1 cannot be had" in capsys.readouterr().err
+    assert f"port {taken_port} of 127.0.0.1 is not available" in capsys.readouterr().err
     assert list(state.iterdir()) == []
 
 
@@ -157,7 +157,7 @@ def test_a_database_with_real_users_is_refused(
     assert run.main(["--once"]) == 1
     shown = capfd.readouterr()
     assert "Using the database that DATABASE_URL names" in shown.err
-    assert "not a sample one" in shown.err
+    assert "not a sample address" in shown.err
     assert "ann@" not in shown.err
     assert shown.out == ""
     with conn.cursor() as cursor:
@@ -258,7 +258,7 @@ def test_from_nothing_to_the_web_app_and_then_only_the_last_run_again(
 ) -> None:
     port = free_port()
     first = start(port=port)
-    first.wait_for("Ctrl-C ends it.")
+    first.wait_for("Press Ctrl-C to stop.")
     token = (state / "admin_token").read_text()
     url = f"http://127.0.0.1:{port}/internal/alerts/engine/health"
     with urlopen(Request(url, headers={"x-internal-token": token}), timeout=10) as answer:
@@ -290,13 +290,13 @@ def test_an_interrupted_replay_is_finished_by_the_next_start(
     first.process.terminate()
     code, lines = first.finish()
     assert (code, lines) == (130, [])
-    assert "started again, it goes on from there" in first.errors
+    assert "the next start continues from there" in first.errors
 
     again = start("--once", ALERTS_OUTBOX_DIR=str(mine))
     code, lines = again.finish()
     assert code == 0
     assert "Running the engine over" in again.errors
     assert lines[-1]["status"] == "success"
-    assert f"Messages lie in {mine}" in again.errors
+    assert f"Messages are in {mine}" in again.errors
     assert list(mine.iterdir())
     assert not (state / "outbox").exists()

@@ -190,7 +190,7 @@ def test_a_database_with_real_users_is_refused(database_url: str, conn: Connecti
     ("arguments", "message"),
     [
         (["--from", "2022-02-24"], "--to"),
-        (["--from", "24-02-2022", "--to", "2022-02-24"], "'24-02-2022' is no day"),
+        (["--from", "24-02-2022", "--to", "2022-02-24"], "'24-02-2022' is not a date"),
         (["--from", "2022-02-25", "--to", "2022-02-24"], "is before"),
     ],
 )

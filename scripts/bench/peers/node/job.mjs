@@ -1,4 +1,4 @@
-// What both programs share: their arguments, a count of every job's runs, and the report.
+// Shared by both programs: arguments, counting each job's runs, and the report.
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -33,14 +33,14 @@ export class Tally {
   }
 }
 
-/** Seconds that the work takes. */
+/** Measures how many seconds the work takes. */
 export async function seconds(work) {
   const started = performance.now();
   await work();
   return (performance.now() - started) / 1000;
 }
 
-/** Numbers of jobs in slices, as they are enqueued. */
+/** Yields the job numbers in slices, in the order they are enqueued. */
 export function* slices() {
   for (let from = 0; from < jobs; from += BATCH) {
     yield Array.from({ length: Math.min(BATCH, jobs - from) }, (_, n) => from + n);

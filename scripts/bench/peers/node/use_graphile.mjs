@@ -7,8 +7,8 @@ import { report, seconds, slices, step, Tally, url } from "./job.mjs";
 const logger = new Logger(() => () => {});
 
 // "batched" is the configuration of the project's own performance page. Without
-// completeJobBatchDelay each job is released by a statement of its own, but a worker does not wait
-// for that before it takes the next job: concurrentJobs does not bound what a kill leaves in doubt.
+// completeJobBatchDelay each job is released by a separate statement, but a worker takes the next
+// job without waiting for it, so concurrentJobs does not limit what a kill leaves in doubt.
 const LOCAL_QUEUE = { localQueue: { size: 500, refetchDelay: { durationMs: 10 } } };
 const SETTINGS = {
   batched: { concurrentJobs: 24, ...LOCAL_QUEUE, completeJobBatchDelay: 0, failJobBatchDelay: 0 },
@@ -29,7 +29,7 @@ async function enqueue() {
   report("graphile-worker", took);
 }
 
-// stop() does not wait for releases that are under way, and the pool it closes loses them.
+// stop() does not wait for pending releases, and they are lost when it closes the pool.
 async function released(utils) {
   const left = "SELECT EXISTS (SELECT FROM graphile_worker._private_jobs) AS any";
   while ((await utils.withPgClient((client) => client.query(left))).rows[0].any) {

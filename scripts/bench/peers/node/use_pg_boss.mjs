@@ -33,8 +33,8 @@ async function batched(tally) {
   await boss.offWork(QUEUE, { wait: true });
 }
 
-// A worker of batchSize 1 pauses half a second between jobs, so this takes the way documented
-// for those who pull jobs themselves: fetched in batches, each completed before the next begins.
+// A worker with batchSize 1 pauses half a second between jobs, so this uses the documented way to
+// pull jobs directly: they are fetched in batches, and each is completed before the next begins.
 async function recorded(tally) {
   const recorder = async () => {
     for (;;) {

@@ -1,4 +1,4 @@
-"""What both programs share: their arguments, a count of every job's runs, and the report."""
+"""Shared by both programs: arguments, counting each job's runs, and the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Tally:
 
 
 def slices() -> list[range]:
-    """Numbers of jobs as they are enqueued."""
+    """Job numbers in the order they are enqueued."""
     return [range(start, min(start + BATCH, JOBS)) for start in range(0, JOBS, BATCH)]
 
 

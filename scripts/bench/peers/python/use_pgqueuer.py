@@ -15,10 +15,10 @@ from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 from pgqueuer.types import QueueExecutionMode
 
-# Managers, each on a connection of its own, and their batch_size: jobs that are dequeued together
-# and, as far as they end together, logged together. Two of 250 were the fastest of several; the
-# project's own benchmark takes five of 10. A manager dequeues on while it logs, so that what a
-# kill leaves in doubt is about a batch, in "recorded-single" about one job a manager.
+# Managers, each on its own connection, and their batch_size: the jobs that are dequeued together
+# and, if they end together, logged together. Two of 250 were the fastest of several settings; the
+# project's own benchmark uses five of 10. A manager keeps dequeuing while it logs, so a kill leaves
+# about one batch in doubt; in "recorded-single", about one job per manager.
 MANAGERS = {"batched": (2, 250), "recorded": (1, 8), "recorded-single": (8, 1)}
 
 
@@ -44,7 +44,7 @@ async def work_off() -> None:
     managers = [PgQueuer(AsyncpgDriver(await asyncpg.connect(URL))) for _ in range(count)]
     for manager in managers:
         manager.entrypoint("noop")(noop)
-    # At the end of a queue a manager waits so long for news before it looks again and stops.
+    # At the end of a queue, a manager waits this long for new jobs before it checks and stops.
     wait = timedelta(milliseconds=20)
     drain = QueueExecutionMode.drain
     await asyncio.gather(*(m.run(wait, batch_size=batch_size, mode=drain) for m in managers))
