@@ -66,17 +66,18 @@ def world(conn: Connection) -> None:
     whole_world(conn)
     add_alert(conn)
     # Rows in doubt from before are another subject.
-    db.execute(conn, "DELETE FROM user_alert_deliveries WHERE status = 'sending'")
+    for source in ("deliveries", "digests"):
+        db.execute(
+            conn,
+            f"DELETE FROM user_alert_{source} WHERE id IN"
+            f" (SELECT unnest(ids) FROM alerts_leases WHERE source = '{source}')",
+        )
+    db.execute(conn, "DELETE FROM alerts_leases")
 
 
 def lapse_claims(conn: Connection) -> None:
     """As two minutes later: what the lost run had claimed is free."""
-    for table in ("user_alert_deliveries", "user_alert_digests"):
-        db.execute(
-            conn,
-            f"UPDATE {table} SET claimed_until = now() - interval '1 minute'"
-            " WHERE status = 'sending'",
-        )
+    db.execute(conn, "UPDATE alerts_leases SET until = now() - interval '1 minute'")
 
 
 def result(conn: Connection) -> list[dict[str, Any]]:
