@@ -236,6 +236,7 @@ FROM held
 GROUP BY 1, 3;
 
 -- What earlier deployments found the queue by.
+-- squawk-ignore require-concurrent-index-deletion
 DROP INDEX IF EXISTS
     idx_user_alert_deliveries_queue, idx_user_alert_deliveries_digest_pending,
     idx_user_alert_deliveries_sending, idx_user_alert_deliveries_failed,

@@ -282,6 +282,7 @@ def test_bugs_whose_exceptions_say_too_much(
         "all",
         "--now",
         "2022-03-08T18:00:00Z",
+        *(("--max-seconds", "50") if place == "digest" else ()),  # it comes with the second probe
         program=program,
         ALERTS_PROVIDER_TIMEOUT_SECONDS="1",
         ALERTS_PROVIDER_ANSWER_SECONDS="1",
