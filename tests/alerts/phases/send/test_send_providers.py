@@ -61,7 +61,9 @@ def test_retry_after_of_telegram_is_respected(
     report = send(database_url, {**environ(provider)["telegram"], "ALERTS_SEND_WORKERS": "1"})
     counts = counts_of(report, "c")
     assert counts["deliveries"]["retried"] == 0
-    assert counts["deliveries"]["released"] == 2  # the two that were claimed
+    released = counts["deliveries"]["released"]
+    assert 2 <= released <= 4  # the two that were claimed, or more where a claim ran ahead
+    assert counts["deliveries"]["claimed"] == released + 5
     assert counts["stopped_early"] is None
     assert statuses(conn) == {"sent": 5}
     assert (report.record.duration_ms or 0) >= 1000
