@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS alerts_keys (
 -- The source of gen_random_uuid() is the server's strong one; two of them are 244 random bits.
 INSERT INTO alerts_keys (purpose, key)
 SELECT purpose, sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'))
-FROM unnest(ARRAY['settings', 'addresses']) AS p (purpose)
+FROM unnest(ARRAY['settings', 'addresses', 'unsubscribe', 'badge']) AS p (purpose)
 ON CONFLICT DO NOTHING;
 
 -- Refusals in a row of one user and channel, and a keyed hash of the address that was refused:

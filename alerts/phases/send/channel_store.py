@@ -30,7 +30,7 @@ WHERE k.purpose = 'settings'
 _MAKE_KEYS = """
 INSERT INTO alerts_keys (purpose, key)
 SELECT purpose, sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8'))
-FROM unnest(ARRAY['settings', 'addresses']) AS p (purpose)
+FROM unnest(ARRAY['settings', 'addresses', 'unsubscribe', 'badge']) AS p (purpose)
 ON CONFLICT DO NOTHING
 """
 
