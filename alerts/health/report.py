@@ -28,6 +28,7 @@ from alerts.health.reasons import (
     failing_reasons,
 )
 from alerts.health.runs import Runs, read_runs, rounded
+from alerts.health.unsubscribed import unsubscribed
 from alerts.health.windows import DAY, HOUR, WEEK
 from alerts.locks import holder
 from alerts.paging import iso
@@ -58,6 +59,7 @@ class Reading:
     states: dict[str, db.Row]  # of channels, by name
     engine: EngineState
     lock_holders: dict[str, db.Row | None]  # by letter of a phase that runs were locked out of
+    unsubscribed: int  # in the last seven days
 
     def own(self, source: str, span: timedelta) -> list[Cell]:
         """A window's rows that are the engine's."""
@@ -83,6 +85,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "breakdown": _breakdowns(reading),
         **_failures(reading),
         "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),
+        "unsubscribed_7d": reading.unsubscribed,
         "per_hour": reading.counts.per_hour(),
         "per_day": reading.counts.per_day(),
         **reading.runs.section(),
@@ -113,6 +116,7 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
             for each in runs.locked_out()
             if each.runs >= LOCKED_OUT_AT_LEAST
         },
+        unsubscribed=unsubscribed(conn, now),
     )
 
 
