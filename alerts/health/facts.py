@@ -30,7 +30,7 @@ class Facts:
     queue_differs: bool  # from what is to be sent by the counts
     enabled: bool = True
     misconfigured: Mapping[str, list[str]] = field(default_factory=dict)  # channel: variables
-    locked_out: tuple[tuple[LockedOut, Row | None], ...] = ()  # with the lock's holder
+    locked_out: tuple[tuple[LockedOut, list[Row]], ...] = ()  # with who holds its locks
     weak_tokens: tuple[str, ...] = ()  # variables
 
     @property

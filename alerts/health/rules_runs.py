@@ -12,7 +12,8 @@ from alerts.health.reasons import DEGRADED, FAILING, NOTE, Reason
 from alerts.health.runs import LockedOut
 
 INTERVALS_WITHOUT_SUCCESS = 3
-# One run that finds a phase under way is nothing; the next one would find it done.
+# One run that finds a phase under way is nothing; the next one would find it done. Of several hosts
+# that start together all but one find it so: counted for each of ALERTS_SENDERS.
 LOCKED_OUT_AT_LEAST = 2
 # What an owner does on purpose and for a while is told, and reminded of after a day.
 FORGOTTEN_HOURS = 24
@@ -99,22 +100,24 @@ def run_stale(facts: Facts) -> Iterator[Reason]:
 
 def phase_locked_out(facts: Facts) -> Iterator[Reason]:
     """Phases that something else kept from running."""
-    for each, holder in facts.locked_out:
-        yield _locked_out(facts, each, holder)
+    for each, holders in facts.locked_out:
+        yield _locked_out(facts, each, holders)
 
 
-def _locked_out(facts: Facts, each: LockedOut, holder: Row | None) -> Reason:
+def _locked_out(facts: Facts, each: LockedOut, holders: list[Row]) -> Reason:
     """A phase that something else keeps from running, and who that is."""
     name = f"Phase {each.phase.letter.upper()} ({each.phase.name})"
     by, action = "nobody holds its lock now", "Nothing: the next run does it."
-    if holder is not None:
-        application = holder["application_name"] or "another role's session"
-        start = holder["backend_start"]
+    if holders:
+        oldest = holders[0]  # the likeliest to hang
+        application = oldest["application_name"] or "another role's session"
+        start = oldest["backend_start"]
         connected = f", connected since {facts.wall.at(start)}," if start else ""
-        by = f"{application}{connected} holds its lock"
+        many = f"one of its {len(holders)} locks, the longest"
+        by = f"{application}{connected} holds {'its lock' if len(holders) == 1 else many}"
         action = (
             f"If nothing works there, end it in the database: "
-            f"SELECT pg_terminate_backend({holder['pid']})"
+            f"SELECT pg_terminate_backend({oldest['pid']})"
         )
     message = f"{name} has not run since {facts.wall.at(each.since)}, in {each.runs} runs: {by}."
     return Reason("phase_locked_out", DEGRADED, message, action, each.since, page="/ops/runs")
