@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from alerts import db
 from alerts.health.counts import DELIVERIES, DIGESTS
 from alerts.locks import LOCK_NOT_ACQUIRED
 from alerts.paging import iso
 from alerts.phases import PHASES, Phase
-from alerts.runs.record import STALE_SECONDS
 
 # The newest run, the newest finished one, the last that sent, the last success, all on wall time,
 # how many runs are stale, which phases the last runs were locked out of, and how far off the clock
@@ -142,8 +141,8 @@ class Runs:
         }
 
 
-def read_runs(conn: db.Connection) -> Runs:
-    row = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
+def runs_of(row: Mapping[str, Any]) -> Runs:
+    """The row of :data:`RUNS`."""
     filled = {"last_sending": row["last_sending"] or {}, "recent": row["recent"] or []}
     return Runs(**{**row, **filled})
 
