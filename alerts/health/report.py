@@ -21,9 +21,10 @@ from alerts.health.reasons import (
     degraded_reasons,
     failing_reasons,
 )
-from alerts.health.runs import RUNS, Runs, rounded, runs_of
+from alerts.health.runs import RECENT_RUNS, RUNS, Runs, rounded, runs_of
+from alerts.health.unsubscribed import UNSUBSCRIBED
 from alerts.health.windows import DAY, HOUR, WEEK
-from alerts.locks import holder
+from alerts.locks import holders
 from alerts.paging import iso
 from alerts.repair import pauses
 from alerts.runs import engine_state
@@ -53,6 +54,7 @@ QUESTIONS = Together(
     states=STATES,
     paused=pauses.CURRENT,
     engine=engine_state.CURRENT,
+    unsubscribed=UNSUBSCRIBED,
 )
 
 
@@ -70,7 +72,8 @@ class Reading:
     paused: list[dict[str, Any]]
     states: dict[str, db.Row]  # of channels, by name
     engine: EngineState
-    lock_holders: dict[str, db.Row | None]  # by letter of a phase that runs were locked out of
+    lock_holders: dict[str, list[db.Row]]  # by letter of a phase that runs were locked out of
+    unsubscribed: int  # in the last seven days
 
     def own(self, source: str, span: timedelta) -> list[Cell]:
         """A window's rows that are the engine's."""
@@ -96,6 +99,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "breakdown": _breakdowns(reading),
         **_failures(reading),
         "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),
+        "unsubscribed_7d": reading.unsubscribed,
         **reading.counts.charts,
         **reading.runs.section(),
         "schedule": reading.schedule,
@@ -109,6 +113,7 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         "channels": list(CHANNELS),
         "queue_read": queue.QUEUE_READ,
         "stale": STALE_SECONDS,
+        "recent_runs": RECENT_RUNS,
         "interval_minutes": settings.expected_interval_minutes,
     }
     told = QUESTIONS.fetch(conn, asked)
@@ -130,10 +135,11 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         states={row["channel"]: with_times(row, *STATE_TIMES) for row in told["states"]},
         engine=engine,
         lock_holders={
-            each.phase.letter: holder(conn, each.phase.lock_key)
+            each.phase.letter: holders(conn, each.phase.lock_keys(engine.senders))
             for each in runs.locked_out()
-            if each.runs >= LOCKED_OUT_AT_LEAST
+            if each.runs >= LOCKED_OUT_AT_LEAST * engine.senders
         },
+        unsubscribed=told["unsubscribed"][0]["amount"],
     )
 
 

@@ -13,9 +13,12 @@ from alerts.locks import LOCK_NOT_ACQUIRED
 from alerts.paging import iso
 from alerts.phases import PHASES, Phase
 
+RECENT_RUNS = 20  # of each sender
+
 # The newest run, the newest finished one, the last that sent, the last success, all on wall time,
-# how many runs are stale, which phases the last runs were locked out of, and how far off the clock
-# of the newest was. Dry runs prove nothing about delivery and are left out.
+# how many runs are stale, which phases the last runs were locked out of (or have done, also those
+# under way: of hosts that start together one does the phase and the others are locked out), and how
+# far off the clock of the newest was. Dry runs prove nothing about delivery and are left out.
 RUNS = """
 SELECT
     (
@@ -77,9 +80,11 @@ SELECT
         FROM (
             SELECT id, started_at, counts
             FROM alerts_engine_runs
-            WHERE NOT dry_run AND status <> 'running'
+            WHERE NOT dry_run
             ORDER BY started_at DESC, id DESC
-            LIMIT 20
+            LIMIT %(recent_runs)s * coalesce(
+                (SELECT senders FROM alerts_engine_state ORDER BY id DESC LIMIT 1), 1
+            )
         ) AS r
     ) AS recent,
     (

@@ -158,7 +158,10 @@ def test_a_row_skipped_for_want_of_a_provider_is_degraded_for_a_day(
     else:
         add_digest(conn, user, "telegram", **skipped)
     assert reasons_of(conn) == ("degraded", ["channel_not_configured"])
-    assert reasons_of(conn, NOW + DAY + MINUTE - MICROSECOND) == ("degraded", ["channel_not_configured"])
+    assert reasons_of(conn, NOW + DAY + MINUTE - MICROSECOND) == (
+        "degraded",
+        ["channel_not_configured"],
+    )
     assert reasons_of(conn, NOW + DAY + MINUTE) == ("ok", [])
 
 
