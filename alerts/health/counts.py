@@ -22,6 +22,7 @@ from alerts.health.windows import (
     HOUR,
     MINUTE,
     WEEK,
+    Piece,
     clock_hours,
     floor,
     pieces,
@@ -126,13 +127,17 @@ def parameters(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
     marks = {*windows.values(), *charts["per_hour"], *charts["per_day"]}
     end = minute + MINUTE  # what is later lies after the clock
     edges = [*sorted(mark for mark in marks if mark < end), end]
-    read = [(source, *piece) for source in (DELIVERIES, DIGESTS) for piece in pieces(edges)]
-    read += [(waits, *piece) for waits in _WAITS for piece in pieces([windows["last_day"], end])]
+    read = _read(pieces(edges), (DELIVERIES, DIGESTS))
+    read += _read(pieces([windows["last_day"], end]), _WAITS)
     sources, levels, starts, ends = map(list, zip(*read, strict=True))
     return {
         **windows, **charts, "marks": edges[:-1], "start": edges[0], "end": end,
         "sources": sources, "levels": levels, "starts": starts, "ends": ends,
     }  # fmt: skip
+
+
+def _read(of_each: list[Piece], sources: Iterable[str]) -> list[tuple[object, ...]]:
+    return [(source, *piece) for source in sources for piece in of_each]
 
 
 def counts_of(
