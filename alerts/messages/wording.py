@@ -39,11 +39,14 @@ def bounded_line(text: str, limit: int) -> str:
 
 
 def type_name(alert: Alert) -> str:
+    """``Regional risk spike``; see :func:`name_of_type`."""
+    return name_of_type(alert.alert_type)
+
+
+def name_of_type(alert_type: str) -> str:
     """``Regional risk spike``; an unknown type is shown by its code's words."""
-    known = _TYPES.get(alert.alert_type)
-    if known:
-        return known
-    return bounded_line(alert.alert_type.replace("_", " "), 60).capitalize() or "Alert"
+    known = _TYPES.get(alert_type)
+    return known or bounded_line(alert_type.replace("_", " "), 60).capitalize() or "Alert"
 
 
 def severity_phrase(alert: Alert) -> str:
