@@ -92,6 +92,12 @@ class Case:
         return f"{used} of the day's {words.count(limit, f'{what} alert')} were used"
 
 
+def when(clock: Clockface, moment: datetime) -> str:
+    """``at 14:03`` of today, else ``on Tuesday 14:03``."""
+    text = clock.at(moment)
+    return f"{'at' if text[2] == ':' else 'on'} {text}"
+
+
 @dataclass(frozen=True)
 class Said:
     """The sentence, what to do if there is something, and the page where more is shown."""

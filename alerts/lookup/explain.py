@@ -102,6 +102,7 @@ SELECT
     state.code AS closed_for,
     state.closed_since,
     state.closed_until,
+    choice.unsubscribed_at::timestamptz AS unsubscribed_at,
     pause.channel AS paused,
     pause.reason AS paused_for,
     pause.paused_at,
@@ -113,6 +114,8 @@ LEFT JOIN alerts_refused_addresses AS refused
     ON refused.user_id = u.id AND refused.channel = c.channel
 LEFT JOIN alerts_channel_state AS state
     ON state.channel = c.channel AND state.closed_since IS NOT NULL
+LEFT JOIN user_channel_prefs AS choice
+    ON choice.user_id = u.id AND choice.channel = c.channel AND choice.enabled IS FALSE
 LEFT JOIN LATERAL (
     SELECT p.channel, p.reason, p.paused_at
     FROM alerts_pauses AS p

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alerts import db, words
 from alerts.channels.names import DIGEST_CHANNELS
 from alerts.failures import CLASS_OF, FailureClass, FailureCode
-from alerts.lookup.case import Case, Said
+from alerts.lookup.case import Case, Said, when
 from alerts.lookup.why_not import ASK_FOR_ANOTHER, obstacle, switched_off, why_not
 
 _C = FailureCode
@@ -61,7 +61,7 @@ def _of_row(case: Case, row: db.Row, page: str) -> Said:
     as_part = f" in {case.digest_name}" if row is case.digest else ""
     status = row["status"]
     if status == "sent":
-        return Said(f"Sent{as_part} at {case.clock.at(row['sent_at'])}.", page=page)
+        return Said(f"Sent{as_part} {when(case.clock, row['sent_at'])}.", page=page)
     if status == "failed":
         return _failed(case, row, as_part, page)
     if status == "skipped":
@@ -99,22 +99,23 @@ def _waiting(case: Case, row: db.Row, as_part: str, page: str) -> Said:
 
 
 def _failed(case: Case, row: db.Row, as_part: str, page: str) -> Said:
-    code, at = row["failure_code"], case.clock.at(row["failed_at"])
+    code, at = row["failure_code"], when(case.clock, row["failed_at"])
     kind = _class(code)
     again, address = _retry_page(row), case.address
     if code == _C.RECIPIENT_INVALID:
-        text = f"Not sent{as_part}: at {at} the user's {address} was refused as not valid or not "
+        text = f"Not sent{as_part}: {at} the user's {address} was refused as not valid or not "
         text += "existing. Sending again will not help."
         return Said(text, ASK_FOR_ANOTHER, page)
     if code == _C.RECIPIENT_BLOCKED:
-        text = f"Not sent{as_part}: the user has blocked us on {case.name} (refused at {at}). "
+        text = f"Not sent{as_part}: the user has blocked us on {case.name} (refused {at}). "
         return Said(f"{text}Sending again will not help.", "Ask the user to unblock us.", page)
     if kind is FailureClass.UNKNOWN:
-        text = f"Not known since {at}: {words.BECAUSE[code]}. It is not sent again by itself."
+        since = case.clock.at(row["failed_at"])
+        text = f"Not known since {since}: {words.BECAUSE[code]}. It is not sent again by itself."
         action = "Look it up with the provider; if it did not arrive, retry those in doubt."
         return Said(text, action, f"{again}&include=unknown")
     why = words.BECAUSE.get(code, "the provider refused it")
-    text = f"Given up{as_part} at {at} after {words.count(row['attempts'], 'attempt')}: {why}."
+    text = f"Given up{as_part} {at} after {words.count(row['attempts'], 'attempt')}: {why}."
     if kind is FailureClass.TRANSIENT:
         exhausted = f"{again}&include=exhausted"
         return Said(text, "Once the cause is gone, retry it, those given up included.", exhausted)

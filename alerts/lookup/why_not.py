@@ -74,7 +74,10 @@ def _prefs(case: Case) -> Said:
 
 
 def switched_off(case: Case) -> str:
-    """Since when the user does without the channel."""
+    """Who does without the channel, and since when as far as it is known."""
+    since = case.around["unsubscribed_at"]
+    if since is not None:
+        return f"the user has been unsubscribed from {case.name} since {case.clock.at(since)}"
     return f"the user has switched {case.name} off"
 
 

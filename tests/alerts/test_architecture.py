@@ -18,7 +18,7 @@ LAYERS = (
     ("alerts.cli",),
     ("alerts.questions",),
     ("alerts.engine", "alerts.preflight"),
-    ("alerts.health", "alerts.lookup"),
+    ("alerts.health", "alerts.lookup", "alerts.leaving"),
     ("alerts.repair",),
     ("alerts.phases",),
     ("alerts.engine_observability",),
@@ -34,7 +34,7 @@ LAYERS = (
         "alerts.migrations",
         "alerts.words",
     ),
-    ("alerts.settings.env", "alerts.channels.names"),
+    ("alerts.settings.env", "alerts.channels.names", "alerts.leaving.links"),
     ("alerts.readers",),
     (
         "alerts.db",

@@ -148,6 +148,18 @@ def switched_off(channel: str, prefs: dict[str, Any]) -> Make:
     return make
 
 
+def unsubscribed(at: datetime, make: Make) -> Make:
+    """The user left by the link of a message."""
+
+    def both(conn: Connection) -> Asked:
+        event, user = make(conn)
+        add_channel_pref(conn, user, "email", enabled=False)
+        _execute(conn, "UPDATE user_channel_prefs SET unsubscribed_at = %s", at)
+        return event, user
+
+    return both
+
+
 def sms_digests_only(conn: Connection) -> Asked:
     event, user = handed_out(conn), reader(conn)
     add_channel_pref(conn, user, "sms", digest_only=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from tests.support.explain_world import (
+    LONG_AGO,
     SPIKE,
     Make,
     after,
@@ -25,6 +26,7 @@ from tests.support.explain_world import (
     refused_three_times,
     sms_digests_only,
     switched_off,
+    unsubscribed,
     unverified,
     without,
 )
@@ -284,5 +286,23 @@ COMPLAINTS = (
     ),
     Complaint(
         35, "no number", without("phone_number"), "Not sent: the user has no phone number.", "sms"
+    ),
+    Complaint(
+        36, "unsubscribed before",
+        unsubscribed(LONG_AGO, lambda conn: (handed_out(conn), reader(conn))),
+        "Not sent: the user has been unsubscribed from email since Monday 12:00.",
+    ),
+    Complaint(
+        36, "unsubscribed before the event is handed out", unsubscribed(LONG_AGO, pending()),
+        "Will not be sent: the user has been unsubscribed from email since Monday 12:00.",
+    ),
+    Complaint(
+        36, "unsubscribed while it waited",
+        unsubscribed(
+            NOW - timedelta(days=30),
+            delivered(status="skipped", failure_code="channel_disabled"),
+        ),
+        "Not sent: the user has been unsubscribed from email since 6 February 19:00.",
+        page=_MESSAGE,
     ),
 )  # fmt: skip

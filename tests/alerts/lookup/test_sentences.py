@@ -14,6 +14,8 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.channels.names import CHANNELS
+from alerts.cli.tables_lookup import explanation
+from alerts.cli.text import Style
 from alerts.failures import FailureCode
 from alerts.lookup.explain import explain
 from alerts.phases.fanout import SKIP_REASONS
@@ -168,6 +170,7 @@ def _explained(conn: Connection, complaint: Complaint) -> dict[str, Any]:
 
 
 ALL = (*COMPLAINTS, *OUTCOMES)
+PHONE = Style(width=60)
 CODES = {*FailureCode, *SKIP_REASONS, "changed_since", "fanout_expired", "not_in_allowlist"}
 
 
@@ -183,4 +186,7 @@ def test_the_answer_names_the_cause_in_a_sentence(answers: Any, complaint: Compl
     for each in told.values():
         words = set(re.findall(r"[a-z]+(?:_[a-z]+)+", each["summary"]))
         assert not words & CODES, "codes stay in the fields"
+    shown = " ".join(" ".join(explanation(PHONE, answer)).split())
+    assert f"{complaint.channel}: {complaint.says}" in shown
+    assert complaint.does is None or f"-> {complaint.does}" in shown
     assert not any(secret in json.dumps(answer) for secret in complaint.secrets)
