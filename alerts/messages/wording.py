@@ -7,7 +7,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from alerts.cleaning import clean_line, cut, head
-from alerts.messages.model import Alert
+from alerts.messages.model import Alert, Notice
 from alerts.product_days import day_of, day_window
 
 APP = "EnergyRiskIQ"
@@ -73,6 +73,12 @@ def asset_names(alert: Alert) -> str:
 def headline_of(alert: Alert) -> str:
     """The headline as one clean line, or the type's name if it is empty."""
     return bounded_line(alert.headline, HEADLINE_MAX) or type_name(alert)
+
+
+def clean_notice(notice: Notice) -> list[list[str]]:
+    """The paragraphs of a notice, as clean lines."""
+    cleaned = [[clean_line(line) for line in lines] for lines in notice.paragraphs]
+    return [[line for line in lines if line] for lines in cleaned if any(lines)]
 
 
 def plural(count: int, noun: str) -> str:
