@@ -30,7 +30,7 @@ from alerts.phases.fanout import DECISIONS, FITS
 from alerts.product_days import WINDOWS, day_window
 from alerts.runs import engine_state
 from alerts.settings.config import Settings
-from alerts.words import Clockface
+from alerts.words import Clockface, zone_of
 
 SINCE_HOURS = 24  # how far back a run looks by default
 
@@ -210,7 +210,7 @@ def _engine(states: list[engine_state.EngineState], user_id: int) -> Engine:
     newest = states[0]
     since = partial(engine_state.true_since, states)
     return Engine(
-        zone=ZoneInfo(newest.timezone),
+        zone=zone_of(newest.timezone, ZoneInfo("UTC")),
         period=newest.digest_period,
         enabled=newest.enabled,
         disabled_since=since(lambda state: not state.enabled),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -67,14 +67,16 @@ WHERE EXISTS (SELECT FROM added)
 """
 
 # What the engine ran with, the newest first.
-NEWEST = """
+_STATES = """
 SELECT
     first_at, last_at, git_sha, enabled, allowlist, max_send_per_run, interval_minutes, timezone,
     digest_period, channels_configured, channels_off, channels_misconfigured, senders
 FROM alerts_engine_state
 ORDER BY id DESC
-LIMIT %(most)s
+LIMIT {}
 """
+CURRENT = _STATES.format(1)
+HISTORY = _STATES.format(KEPT)
 
 
 @dataclass(frozen=True)
@@ -153,13 +155,17 @@ def _blamed(problems: Iterable[ChannelProblem]) -> dict[str, list[str]]:
 
 def current(conn: db.Connection, settings: Settings) -> EngineState:
     """What the engine last ran with; before its first run what ``settings`` say."""
-    row = db.fetch_one(conn, NEWEST, {"most": 1})
-    return EngineState(**row) if row else state_of(settings)
+    return state_in(db.fetch_all(conn, CURRENT), settings)
+
+
+def state_in(rows: Sequence[Mapping[str, Any]], settings: Settings) -> EngineState:
+    """The same, of what :data:`CURRENT` brought."""
+    return EngineState(**rows[0]) if rows else state_of(settings)
 
 
 def history(conn: db.Connection, settings: Settings) -> list[EngineState]:
     """What the engine ran with, the newest first; before its first run what ``settings`` say."""
-    rows = db.fetch_all(conn, NEWEST, {"most": KEPT})
+    rows = db.fetch_all(conn, HISTORY)
     return [EngineState(**row) for row in rows] or [state_of(settings)]
 
 
