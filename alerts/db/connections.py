@@ -38,7 +38,9 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.0
 _WAKING = re.compile(
     r"timeout expired|closed the connection unexpectedly|connection reset|SSL SYSCALL error"
     r"|starting up|shutting down|in recovery mode|not yet accepting|not currently accepting"
-    r"|Temporary failure in name resolution|08\d\d\d|57P0\d",
+    r"|Temporary failure in name resolution|08\d\d\d|57P0\d"
+    # Of several hosts none takes writes: during a failover, until one is promoted.
+    r"|session is read-only|server is in hot standby mode",
     re.IGNORECASE,
 )
 _DROPPED = re.compile(r"closed the connection unexpectedly|connection reset|SSL SYSCALL error")
