@@ -126,6 +126,11 @@ def cancel_statement(database_url: str, backend_pid: int) -> None:
         conn.close()
 
 
+def names_several_hosts(database_url: str) -> bool:
+    """Whether there is another server to turn to when one does not answer."""
+    return _names_several(parse_dsn(database_url))
+
+
 def dropped(error: BaseException) -> bool:
     """Whether the connection was dropped at once without an answer, as by a waking database."""
     return bool(_DROPPED.search(str(error)))
@@ -144,7 +149,7 @@ def _connect(
         "connect_timeout": timeout,
         **_SOCKET_OPTIONS,
     }
-    if "," in given.get("host", "") + given.get("hostaddr", ""):  # several hosts: use the primary
+    if _names_several(given):  # use the primary
         defaults["target_session_attrs"] = "primary"
     options = {name: value for name, value in defaults.items() if name not in given} | forced
     # Use UTF-8, whatever the database, the address or PGCLIENTENCODING specifies.
@@ -156,6 +161,10 @@ def _connect(
     conn.standby_ok = wanted not in ("primary", "read-write")
     watched(conn, limit_seconds=limit_seconds)
     return conn
+
+
+def _names_several(given: dict[str, str]) -> bool:
+    return "," in given.get("host", "") + given.get("hostaddr", "")
 
 
 def _open(database_url: str, options: dict[str, Any]) -> WatchedConnection:

@@ -30,6 +30,7 @@ class Pair:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._folders: list[Path] = []
+        self.promoted = False
 
     def make(self) -> None:
         """Create the two servers."""
@@ -86,6 +87,7 @@ class Pair:
             db.connect(f"{self.standby_url}?target_session_attrs=any", application_name="promote")
         ) as conn:
             db.execute(conn, "SELECT pg_promote()")
+        self.promoted = True
 
     def stop_primary(self) -> None:
         pid = live_pid(self.primary_data)
@@ -99,7 +101,9 @@ class Pair:
 
     def replace_primary(self) -> None:
         """The promoted server is the primary from now on, and gets a standby of its own."""
+        _crash(self.primary_data)
         self.primary, self.primary_data = self.standby, self.standby_data
+        self.promoted = False
         self.add_standby()
 
     def add_standby(self) -> None:
