@@ -115,7 +115,9 @@ class _Sender:
         """All the work, ended in order; why it ended early, or None."""
         try:
             self.context.ensure_lock()
-            if self.gates.read():
+            lost = self.gates.read()
+            self.contents.sign_with(self.gates.signing_key)
+            if lost:
                 rescue_lost(self.context, self.ledger)
             stopped = self._send_until_done()
         except LockLost:
