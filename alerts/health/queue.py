@@ -86,3 +86,37 @@ def queue_differs(conn: db.Connection) -> bool:
     held = row["queued"] + row["leased"]
     differs: bool = row["counted"] < held or (row["queued"] < QUEUE_READ and row["counted"] > held)
     return differs
+
+
+# How many messages of each source and channel are due. Counted no further than this: of a longer
+# queue, the counts know how many wait.
+DUE_COUNTED = 1_000
+DUE = """
+SELECT s.source, c.channel, due.amount
+FROM unnest(%(sources)s::text[]) AS s (source)
+CROSS JOIN unnest(%(channels)s::text[]) AS c (channel)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS amount
+    FROM (
+        SELECT FROM alerts_send_queue AS q
+        WHERE q.source = s.source AND q.channel = c.channel AND q.due_at <= %(now)s
+        LIMIT %(most)s
+    ) AS q
+) AS due
+"""
+
+
+def read_due(
+    conn: db.Connection, channels: tuple[str, ...], now: datetime
+) -> dict[tuple[str, str], int]:
+    """By source and channel how many messages are due, at most :data:`DUE_COUNTED`."""
+    parameters = {
+        "sources": ["deliveries", "digests"],
+        "channels": list(channels),
+        "now": now,
+        "most": DUE_COUNTED,
+    }
+    return {
+        (row["source"], row["channel"]): row["amount"]
+        for row in db.fetch_all(conn, DUE, parameters)
+    }

@@ -164,3 +164,23 @@ def _duration(seconds: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {name}"
     return f"{seconds} seconds"
+
+
+# Every code that a reason can have.
+CODES = (
+    "no_recent_success",
+    "last_run_failed",
+    "paused",
+    "never_run",
+    "queue_waiting",
+    "run_stale",
+    "sending_stuck",
+    FailureCode.CHANNEL_NOT_CONFIGURED.value,
+    "channel_failing",
+    "phase_locked_out",
+    FailureCode.MISCONFIGURED.value,
+    "clock_skew",
+    "token_too_short",
+    "counts_stale",
+    "queue_differs",
+)

@@ -20,13 +20,14 @@ from alerts.health.counts import (
     percentile,
     read_counts,
 )
-from alerts.health.queue import queue_differs, read_queue
+from alerts.health.queue import DUE_COUNTED, queue_differs, read_due, read_queue
 from alerts.health.reasons import (
     LOCKED_OUT_AT_LEAST,
     Facts,
     degraded_reasons,
     failing_reasons,
 )
+from alerts.health.run_figures import run_figures
 from alerts.health.runs import Runs, read_runs, rounded
 from alerts.health.windows import DAY, HOUR, WEEK
 from alerts.locks import holder
@@ -52,6 +53,7 @@ class Reading:
     counts: HealthCounts
     windows: dict[tuple[str, timedelta], list[Cell]]  # by source and span, other parts' kinds too
     queue: dict[str, db.Row]
+    due: dict[tuple[str, str], int]  # by source and channel
     queue_differs: bool
     runs: Runs
     paused: list[dict[str, Any]]
@@ -86,6 +88,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "per_hour": reading.counts.per_hour(),
         "per_day": reading.counts.per_day(),
         **reading.runs.section(),
+        **run_figures(conn),
         "schedule": schedule_health(conn, reading.engine.interval_minutes),
         "engine": reading.engine.as_json(),
     }
@@ -103,6 +106,7 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
             for span in (HOUR, DAY, WEEK)
         },
         queue=read_queue(conn, CHANNELS, now),
+        due=read_due(conn, CHANNELS, now),
         queue_differs=queue_differs(conn),
         runs=runs,
         paused=[pauses.as_json(each) for each in pauses.current(conn)],
@@ -254,6 +258,7 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
         "rate_limited": seen.get("rate_limited") if name in SEND_CHANNELS else False,
         "oldest_due_delivery_minutes": _minutes(queue["delivery"], reading.now),
         "oldest_due_digest_minutes": _minutes(queue["digest"], reading.now),
+        "due": {source: _due(name, source, reading) for source in (DELIVERIES, DIGESTS)},
         "queued_to_sent_seconds_24h": {
             kind: _took(reading.counts.waits.get((name, kind), {}))
             for kind in OWN_KINDS
@@ -266,9 +271,22 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
 
 def _queued(name: str, reading: Reading) -> int:
     """Messages of the last seven days that are to be sent."""
-    instant = [cell for cell in reading.own(DELIVERIES, WEEK) if cell.kind == "instant"]
-    cells = (*instant, *reading.windows[DIGESTS, WEEK])
-    return sum(c.amount for c in cells if c.channel == name and c.status == "queued")
+    return sum(_queued_of(name, source, reading) for source in (DELIVERIES, DIGESTS))
+
+
+def _queued_of(name: str, source: str, reading: Reading) -> int:
+    kind = "instant" if source == DELIVERIES else "digest"
+    return sum(
+        cell.amount
+        for cell in reading.windows[source, WEEK]
+        if (cell.channel, cell.kind, cell.status) == (name, kind, "queued")
+    )
+
+
+def _due(name: str, source: str, reading: Reading) -> int:
+    """Messages that are due now; of more than DUE_COUNTED all that wait, also for a later time."""
+    due = reading.due[source, name]
+    return due if due < DUE_COUNTED else max(due, _queued_of(name, source, reading))
 
 
 def _took(waits: dict[int, int]) -> dict[str, int | None]:

@@ -35,6 +35,7 @@ ADMIN_ROUTES = [
     ("POST", f"{PREFIX}/resume"),
     ("POST", f"{PREFIX}/retry_failed?kind=deliveries"),
     ("POST", f"{PREFIX}/retry_failed?kind=digests"),
+    ("GET", "/metrics"),
 ]
 # What an empty database answers.
 MISSING = ("/some-id", "/7", "&user_id=1")
