@@ -253,7 +253,12 @@ def _closed_for(name: str, health: Mapping[str, Any]) -> str:
 
 
 def _input(health: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
-    yield from ()
+    yield gauge(
+        "input_age_seconds",
+        "How old the newest row is that the engine has to read.",
+        [((source,), each["age_seconds"]) for source, each in health.get("input", {}).items()],
+        ("source",),
+    )
 
 
 def _channels_of(source: str) -> tuple[str, ...]:
