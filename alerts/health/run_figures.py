@@ -1,14 +1,13 @@
-"""Figures of the engine's runs: the last finished one, the last success, the last day."""
+"""Figures of the engine's runs: the last finished one, and the last day."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from alerts import db
 from alerts.paging import iso
 from alerts.runs.history import RUN_STATUSES
-from alerts.runs.record import STALE_SECONDS
 
 # On wall time, without dry runs. statement_timestamp() is wall time too, and an index can be
 # searched by it: the day costs what ran in it, whatever the history.
@@ -30,13 +29,6 @@ SELECT
         LIMIT 1
     ) AS last_finished,
     (
-        SELECT finished_at
-        FROM alerts_engine_runs
-        WHERE NOT dry_run AND status = 'success'
-        ORDER BY started_at DESC, id DESC
-        LIMIT 1
-    ) AS last_success_at,
-    (
         SELECT jsonb_object_agg(d.status, jsonb_build_array(d.amount, d.lost))
         FROM (
             SELECT
@@ -55,14 +47,12 @@ SELECT
 """
 
 
-def run_figures(conn: db.Connection) -> dict[str, Any]:
-    """Health's ``last_finished_run`` (``phases``: milliseconds by letter), ``last_success_at`` and
-    ``runs_24h``: runs by status, and ``lost``, those that died without a word."""
-    row = db.fetch_all(conn, RUN_FIGURES, {"stale": STALE_SECONDS})[0]
+def run_figures(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Health's ``last_finished_run`` (``phases``: milliseconds by letter) and ``runs_24h``: runs by
+    status, and ``lost``, those that died without a word. ``row`` is that of :data:`RUN_FIGURES`."""
     day = row["day"] or {}
     return {
         "last_finished_run": _finished(row["last_finished"]),
-        "last_success_at": row["last_success_at"] and iso(row["last_success_at"]),
         "runs_24h": {
             **{status: day.get(status, (0, 0))[0] for status in RUN_STATUSES},
             "lost": sum(lost for _, lost in day.values()),

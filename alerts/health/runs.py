@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from alerts import db
+from alerts.db.together import with_times
 from alerts.health.counts import DELIVERIES, DIGESTS
 from alerts.locks import LOCK_NOT_ACQUIRED
 from alerts.paging import iso
 from alerts.phases import PHASES, Phase
-from alerts.runs.record import STALE_SECONDS
 
 RECENT_RUNS = 20  # of each sender
 
@@ -33,7 +33,9 @@ SELECT
         LIMIT 1
     ) AS last_run,
     (
-        SELECT jsonb_build_object('run_id', run_id, 'status', status, 'counts', counts)
+        SELECT jsonb_build_object(
+            'run_id', run_id, 'status', status, 'counts', counts, 'finished_at', finished_at
+        )
         FROM alerts_engine_runs
         WHERE NOT dry_run AND status <> 'running'
         ORDER BY started_at DESC, id DESC
@@ -53,13 +55,12 @@ SELECT
         LIMIT 1
     ) AS last_sending,
     (
-        SELECT
-            greatest(0, extract(epoch FROM clock_timestamp() - finished_at))::double precision / 60
+        SELECT finished_at
         FROM alerts_engine_runs
         WHERE NOT dry_run AND status = 'success'
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS last_success_minutes,
+    ) AS last_success_at,
     (
         SELECT count(*)
         FROM alerts_engine_runs
@@ -83,7 +84,9 @@ SELECT
             FROM alerts_engine_runs
             WHERE NOT dry_run
             ORDER BY started_at DESC, id DESC
-            LIMIT %(recent)s
+            LIMIT %(recent_runs)s * coalesce(
+                (SELECT senders FROM alerts_engine_state ORDER BY id DESC LIMIT 1), 1
+            )
         ) AS r
     ) AS recent,
     (
@@ -91,7 +94,8 @@ SELECT
         FROM alerts_engine_runs
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS clock_skew_seconds
+    ) AS clock_skew_seconds,
+    clock_timestamp() AS now
 """
 
 
@@ -111,10 +115,18 @@ class Runs:
     last_run: dict[str, Any] | None
     last_finished: dict[str, Any] | None
     last_sending: dict[str, Any]  # counts of phase C; empty when none has sent
-    last_success_minutes: float | None
+    last_success_at: datetime | None
     stale_runs: int
     recent: list[dict[str, Any]]  # the newest first: by phase why it was skipped, or None
     clock_skew_seconds: int | None  # of the newest run's machine: how far ahead it is
+    now: datetime  # the database's wall clock
+
+    @property
+    def last_success_minutes(self) -> float | None:
+        """How long ago the last success ended."""
+        if self.last_success_at is None:
+            return None
+        return max(0.0, (self.now - self.last_success_at).total_seconds() / 60)
 
     def locked_out(self) -> list[LockedOut]:
         """The phases that other sessions kept the last runs from."""
@@ -142,15 +154,14 @@ class Runs:
             "funnel": _funnel(self.last_finished),
             "last_run": _last_run(self.last_run),
             "last_success_minutes": rounded(self.last_success_minutes),
+            "last_success_at": self.last_success_at and iso(self.last_success_at),
         }
 
 
-def read_runs(conn: db.Connection, senders: int) -> Runs:
-    """``senders``: hosts that may send at once, whose runs come together."""
-    values = {"stale": STALE_SECONDS, "recent": RECENT_RUNS * senders}
-    row = db.fetch_all(conn, RUNS, values)[0]
+def runs_of(row: Mapping[str, Any]) -> Runs:
+    """The row of :data:`RUNS`."""
     filled = {"last_sending": row["last_sending"] or {}, "recent": row["recent"] or []}
-    return Runs(**{**row, **filled})
+    return Runs(**with_times({**row, **filled}, "last_success_at", "now"))
 
 
 def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:

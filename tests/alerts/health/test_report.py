@@ -83,7 +83,7 @@ def test_a_failed_last_run_is_failing_until_one_succeeds(conn: Connection) -> No
 
 def test_a_run_that_waits_for_no_success_yet_is_failing(conn: Connection) -> None:
     add_run(conn, status="failed", started_at=ago(1))
-    assert reasons_of(conn) == ("failing", ["no_recent_success", "last_run_failed"])
+    assert reasons_of(conn) == ("failing", ["last_run_failed", "no_recent_success"])
     assert health_of(conn)["last_success_minutes"] is None
 
 
@@ -158,8 +158,11 @@ def test_a_row_skipped_for_want_of_a_provider_is_degraded_for_a_day(
     else:
         add_digest(conn, user, "telegram", **skipped)
     assert reasons_of(conn) == ("degraded", ["channel_not_configured"])
-    assert reasons_of(conn, NOW + DAY - MICROSECOND) == ("degraded", ["channel_not_configured"])
-    assert reasons_of(conn, NOW + DAY) == ("ok", [])
+    assert reasons_of(conn, NOW + DAY + MINUTE - MICROSECOND) == (
+        "degraded",
+        ["channel_not_configured"],
+    )
+    assert reasons_of(conn, NOW + DAY + MINUTE) == ("ok", [])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_a_channel_fails_over_five_percent_and_from_five_failures_on(
             add_delivery(conn, user, add_alert(conn), status=status)
     # What the day no longer holds, other channels and other kinds do not count.
     for created_at, kind, channel in (
-        (NOW - DAY, "instant", "email"),
+        (NOW - DAY - MICROSECOND, "instant", "email"),
         (NOW, "index_digest", "email"),
         (NOW + MINUTE, "instant", "email"),
     ):
@@ -217,7 +220,7 @@ def test_failing_outranks_degraded_and_every_reason_is_told(conn: Connection) ->
     add_delivery(conn, user, add_alert(conn), status="sending", claimed_until=ago(1))
     assert reasons_of(conn) == (
         "failing",
-        ["no_recent_success", "last_run_failed", "queue_waiting", "run_stale", "sending_stuck"],
+        ["last_run_failed", "no_recent_success", "run_stale", "queue_waiting", "sending_stuck"],
     )
 
 
