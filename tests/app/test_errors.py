@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db, questions
 from alerts.logs import RedactingHandler
 from app import admin, public
+from app.admin import metrics
 from tests.support.web import (
     ADMIN,
     ADMIN_ROUTES,
@@ -231,6 +232,7 @@ def test_a_failure_tells_no_text_of_its_own(
     failing = [(how, path, replace(question, ask=fail)) for how, path, question in admin.ROUTES]
     monkeypatch.setattr(admin, "ROUTES", failing)
     monkeypatch.setattr(public, "latest_events", fail)
+    monkeypatch.setattr(metrics, "get_health", fail)
     client = app_for(database_url).test_client()
     for method, path in [*ADMIN_ROUTES, ("GET", "/alerts/events/latest")]:
         response = client.open(path, method=method, headers=ADMIN)
