@@ -12,6 +12,7 @@ from alerts.redaction import redactor_for
 from alerts.settings.config import Settings
 from app import current, errors, public
 from app.admin import admin_blueprint
+from app.admin.metrics import metrics_blueprint
 from app.unsubscribe import unsubscribe_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
@@ -30,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # answer a path with // with 404, not with an HTML redirect
     current.install(app, settings)
     app.register_blueprint(admin_blueprint())
+    app.register_blueprint(metrics_blueprint())
     app.register_blueprint(public.public_blueprint())
     app.register_blueprint(unsubscribe_blueprint())
     errors.register(app)

@@ -39,7 +39,10 @@ def _answer(status: int, code: str, message: str) -> Response:
 
 
 def _api_error(error: ApiError) -> Response:
-    return _answer(error.status, error.code, error.message)
+    response = _answer(error.status, error.code, error.message)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"  # HTTP asks for a scheme with each 401
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -18,6 +18,8 @@ from psycopg2.extensions import connection as Connection
 from alerts import db, questions
 from alerts.logs import RedactingHandler
 from app import admin, public
+from app.admin import metrics
+from tests.support.openapi import PAGES
 from tests.support.web import (
     ADMIN,
     ADMIN_ROUTES,
@@ -35,9 +37,6 @@ INSIDE = (
     "Traceback", "psycopg2", "File \"", "SELECT", "relation", "alerts_engine_runs", "127.0.0.1",
     "hush-hush", "OperationalError",
 )  # fmt: skip
-
-
-PAGES = ("unsubscribe",)  # blueprints for people, whose errors are pages
 
 
 def check_nothing_inside_shows(text: str) -> None:
@@ -231,6 +230,7 @@ def test_a_failure_tells_no_text_of_its_own(
     failing = [(how, path, replace(question, ask=fail)) for how, path, question in admin.ROUTES]
     monkeypatch.setattr(admin, "ROUTES", failing)
     monkeypatch.setattr(public, "latest_events", fail)
+    monkeypatch.setattr(metrics, "get_health", fail)
     client = app_for(database_url).test_client()
     for method, path in [*ADMIN_ROUTES, ("GET", "/alerts/events/latest")]:
         response = client.open(path, method=method, headers=ADMIN)
