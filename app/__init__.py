@@ -1,4 +1,5 @@
-"""The web app: admin endpoints for run history, health and repair, and two public routes."""
+"""The web app: admin endpoints for run history, health and repair, the operator's pages, and two
+public routes."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from flask import Flask, Response, request
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
 from alerts.settings.config import Settings
-from app import current, errors, public
+from app import current, errors, ops, public
 from app.admin import admin_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
@@ -31,6 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(admin_blueprint())
     app.register_blueprint(public.public_blueprint())
     errors.register(app)
+    ops.install(app)
     app.after_request(_never_cached)
     app.after_request(_name_route)
     if not settings.internal_tokens:
@@ -41,7 +43,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _never_cached(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 
