@@ -226,12 +226,13 @@ class _Run:
         status, summary = "success", None
         try:
             reason = self.hooks.stop.reason()
-            if reason is None and not self.locks.acquire(
-                phase.lock_key, keep_others=self.request.dry_run
-            ):
-                reason = LOCK_NOT_ACQUIRED
+            slot = 0
             if reason is None:
-                counts = self._call(phase)
+                keys = phase.lock_keys(self.settings.senders)
+                slot = self.locks.acquire(*keys, keep_others=self.request.dry_run)
+                reason = None if slot else LOCK_NOT_ACQUIRED
+            if reason is None:
+                counts = self._call(phase, slot)
                 if counts.get("stopped_early") == "signal":
                     status, summary = "failed", self._interrupted()
             else:
@@ -271,7 +272,7 @@ class _Run:
             safe["warning"] = counting.WARNING
         return safe
 
-    def _call(self, phase: Phase) -> dict[str, object]:
+    def _call(self, phase: Phase, slot: int) -> dict[str, object]:
         if self.conn is None or self.conn.closed:
             if self.request.dry_run:  # what the earlier phases did is gone with the transaction
                 raise PhaseFailed("the connection of the dry run ended")
@@ -301,6 +302,7 @@ class _Run:
                 phase=phase.letter,
             ),
             progress=self.hooks.progress,
+            sender=slot,
         )
         if not self.request.dry_run:
             return phase.run(context)

@@ -1,14 +1,15 @@
 """Phase locks: only one runner at a time executes a phase, on any machine.
 
-These are session advisory locks on a dedicated connection. They end with that connection, so a
-killed runner leaves none behind and no engine transaction can release them by accident.
+A phase that several hosts may run at once has a lock for each of them, its slots. The locks are
+session advisory locks on a dedicated connection. They end with that connection, so a killed runner
+leaves none behind and no engine transaction can release them by accident.
 """
 
 from __future__ import annotations
 
 import hashlib
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import psycopg2
@@ -18,8 +19,24 @@ from alerts import db
 UNLOCK_SECONDS = 1.0
 LOCK_NOT_ACQUIRED = "lock_not_acquired"  # why a phase was skipped: somebody else does it
 
-# Who holds a lock, as far as the role may see it: another role's application is NULL.
-_HOLDER = """
+# Takes the first lock that is free and tries none behind it: each row of the recursion is computed
+# from the one before, where a LIMIT leaves open how many rows are tried.
+_ACQUIRE = """
+WITH RECURSIVE released AS MATERIALIZED (
+    SELECT count(pg_advisory_unlock(n)) AS locks FROM unnest(%(released)s::bigint[]) AS held (n)
+),
+tried AS (
+    SELECT 0 AS slot, FALSE AS acquired FROM released
+    UNION ALL
+    SELECT slot + 1, pg_try_advisory_lock((%(numbers)s::bigint[])[slot + 1])
+    FROM tried
+    WHERE NOT acquired AND slot < cardinality(%(numbers)s::bigint[])
+)
+SELECT coalesce(max(slot) FILTER (WHERE acquired), 0) AS slot FROM tried
+"""
+
+# Who holds locks, as far as the role may see it: another role's application is NULL.
+_HOLDERS = """
 SELECT l.pid, a.application_name, a.backend_start
 FROM pg_locks AS l
 LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
@@ -27,8 +44,8 @@ WHERE l.locktype = 'advisory'
   AND l.granted
   AND l.objsubid = 1
   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND (l.classid::bigint << 32) | l.objid::bigint = %(number)s
-LIMIT 1
+  AND (l.classid::bigint << 32) | l.objid::bigint = ANY (%(numbers)s)
+ORDER BY a.backend_start, l.pid
 """
 
 
@@ -41,9 +58,10 @@ def lock_number(key: str) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big", signed=True)
 
 
-def holder(conn: db.Connection, key: str) -> db.Row | None:
-    """``pid``, ``application_name`` and ``backend_start`` of who holds the lock now."""
-    return db.fetch_one(conn, _HOLDER, {"number": lock_number(key)})
+def holders(conn: db.Connection, keys: Sequence[str]) -> list[db.Row]:
+    """``pid``, ``application_name`` and ``backend_start`` of each session that holds one of the
+    locks now, the longest connected first."""
+    return db.fetch_all(conn, _HOLDERS, {"numbers": [lock_number(key) for key in keys]})
 
 
 class PhaseLocks:
@@ -54,29 +72,22 @@ class PhaseLocks:
         self._conn: db.Connection | None = None
         self._held: list[int] = []
 
-    def acquire(self, key: str, *, keep_others: bool = False) -> bool:
-        """Try to take a lock without waiting; False if another runner holds it.
+    def acquire(self, *keys: str, keep_others: bool = False) -> int:
+        """Try to take one of the locks without waiting: the first that is free.
 
-        Releases the locks taken earlier in the same round trip, unless ``keep_others`` is set.
-        Raises ``psycopg2.Error`` if the database fails.
+        Returns its number, from 1; 0 if other runners hold them all. Releases the locks taken
+        earlier in the same round trip, unless ``keep_others`` is set. Raises ``psycopg2.Error`` if
+        the database fails.
         """
         if self._conn is None or self._conn.closed:
             self._conn, self._held = self._open_connection(), []
         released = [] if keep_others else self._held
-        number = lock_number(key)
-        row = db.fetch_one(
-            self._conn,
-            """
-            SELECT
-                (SELECT count(pg_advisory_unlock(n)) FROM unnest(%s::bigint[]) AS held (n)),
-                pg_try_advisory_lock(%s) AS acquired
-            """,
-            (released, number),
-        )
-        acquired = bool(row and row["acquired"])
+        numbers = [lock_number(key) for key in keys]
+        values = {"released": released, "numbers": numbers}
+        slot = int(db.fetch_all(self._conn, _ACQUIRE, values)[0]["slot"])
         kept = self._held if keep_others else []
-        self._held = [*kept, number] if acquired else kept
-        return acquired
+        self._held = [*kept, numbers[slot - 1]] if slot else kept
+        return slot
 
     def ensure_held(self) -> None:
         """Raise :class:`LockLost` if the lock's connection has ended.

@@ -12,6 +12,7 @@ from alerts import db, migrations
 from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
 from alerts.redaction import describe_exception, redactor_for
+from alerts.runs import engine_state
 from alerts.settings.config import ConfigError, Settings, require_database_url
 from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN, weak_tokens
 
@@ -147,6 +148,8 @@ def _check_database(settings: Settings, report: Report) -> None:
         _check_server(conn, report)
         if _check_access(conn, report):
             _check_migrations(conn, report)
+            if report.migrations_ok:
+                _check_senders(conn, settings, report)
     except psycopg2.Error as error:
         text = f"A check failed: {describe_exception(error, redactor_for(settings))}"
         report.error("database_check_failed", text, "See that the role may read the tables.")
@@ -218,3 +221,12 @@ def _check_migrations(conn: db.Connection, report: Report) -> None:
     if found.usable and not db.fetch_all(conn, FREE_PLAN)[0]["plans"]:
         text = "plan_settings has no plan 'free', which users without a plan fall back to."
         report.error("plan_free_missing", text, "Insert it again; sql/0003_plans.sql shows it.")
+
+
+def _check_senders(conn: db.Connection, settings: Settings, report: Report) -> None:
+    """Hosts share rate limits only if they agree on how many they are."""
+    last = engine_state.current(conn, settings).senders
+    if last != settings.senders:
+        text = f"ALERTS_SENDERS is {settings.senders} here, and {last} where the engine last ran."
+        hint = "Set the same on every host; after a change, run the others to make this go away."
+        report.warn("senders_differ", text, hint)

@@ -99,5 +99,6 @@ CREATE TABLE IF NOT EXISTS alerts_engine_state (
     timezone TEXT NOT NULL,
     channels_configured TEXT [] NOT NULL,
     channels_off TEXT [] NOT NULL DEFAULT '{}',
-    channels_misconfigured JSONB NOT NULL  -- by channel the variables that are to blame
+    channels_misconfigured JSONB NOT NULL,  -- by channel the variables that are to blame
+    senders INTEGER NOT NULL DEFAULT 1  -- hosts that may send at once
 );

@@ -12,7 +12,8 @@ class Message:
     already escaped for ``parse_mode`` HTML and within its limit; for SMS it fits two segments.
     ``key`` is the same for every attempt at the same delivery or digest and differs between
     deployments: adapters derive idempotency keys and the ``Message-ID`` from it. Only
-    ``[a-z0-9-]``, at most 64 characters.
+    ``[a-z0-9-]``, at most 64 characters. ``unsubscribe`` is the HTTPS address of an email's
+    one-click unsubscription, empty where there is none.
     """
 
     key: str
@@ -20,6 +21,7 @@ class Message:
     text: str
     subject: str = ""
     html: str = ""
+    unsubscribe: str = ""
 
     def __repr__(self) -> str:
         # Destination and texts are personal data, and reprs end up in tracebacks.

@@ -19,9 +19,9 @@ from alerts.channels.transport.answers import Shape, message_id
 from alerts.channels.transport.http import HttpApi, header_value
 from alerts.channels.transport.mail import (
     EMAIL_FROM,
-    NO_REPLY_HEADERS,
     Sender,
     encodable,
+    extra_headers,
     one_line,
     recipient_of,
 )
@@ -116,7 +116,7 @@ class BrevoChannel:
             "textContent": encodable(message.text),
             "headers": {
                 "idempotencyKey": str(uuid.uuid5(_KEY_NAMESPACE, message.key)),
-                **NO_REPLY_HEADERS,
+                **extra_headers(message),
             },
         }
         if message.html:

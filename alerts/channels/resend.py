@@ -18,9 +18,9 @@ from alerts.channels.transport.answers import Answer, Shape, message_id
 from alerts.channels.transport.http import HttpApi, header_value
 from alerts.channels.transport.mail import (
     EMAIL_FROM,
-    NO_REPLY_HEADERS,
     Sender,
     encodable,
+    extra_headers,
     one_line,
     recipient_of,
 )
@@ -108,7 +108,7 @@ class ResendChannel:
             "to": [str(recipient)],
             "subject": one_line(message.subject),
             "text": encodable(message.text),
-            "headers": NO_REPLY_HEADERS,
+            "headers": extra_headers(message),
         }
         if message.html:
             body["html"] = encodable(message.html)

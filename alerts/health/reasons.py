@@ -16,7 +16,8 @@ INTERVALS_WITHOUT_SUCCESS = 3
 INTERVALS_QUEUE_MAY_WAIT = 2
 FAILING_SHARE = 0.05
 FAILING_AT_LEAST = 5
-# One run that finds a phase under way is nothing; the next one would find it done.
+# One run that finds a phase under way is nothing; the next one would find it done. Of several hosts
+# that start together all but one find it so: counted for each of ALERTS_SENDERS.
 LOCKED_OUT_AT_LEAST = 2
 SKEW_TOLD_SECONDS = 30
 
@@ -39,7 +40,7 @@ class Facts:
     queue_differs: bool  # from what is to be sent by the counts
     enabled: bool = True
     misconfigured: dict[str, list[str]] = field(default_factory=dict)  # by channel the variables
-    locked_out: tuple[tuple[LockedOut, Row | None], ...] = ()  # with the lock's holder
+    locked_out: tuple[tuple[LockedOut, list[Row]], ...] = ()  # with who holds its locks
     clock_skew_seconds: int | None = None  # how far ahead the runner's clock is
     weak_tokens: tuple[str, ...] = ()  # variables
 
@@ -118,7 +119,7 @@ def degraded_reasons(facts: Facts) -> list[tuple[str, str]]:
 
 def _around_the_runs(facts: Facts) -> list[tuple[str, str]]:
     """What is wrong with that by which the engine runs: locks, settings, clocks, tokens."""
-    reasons = [_locked_out(each, holder) for each, holder in facts.locked_out]
+    reasons = [_locked_out(each, holders) for each, holders in facts.locked_out]
     for channel, variables in facts.misconfigured.items():
         text = (
             f"{channel} cannot be used: {', '.join(variables)} is not as it should be; the "
@@ -141,17 +142,21 @@ def _around_the_runs(facts: Facts) -> list[tuple[str, str]]:
     return reasons
 
 
-def _locked_out(each: LockedOut, holder: Row | None) -> tuple[str, str]:
+def _locked_out(each: LockedOut, holders: list[Row]) -> tuple[str, str]:
     """A phase that something else keeps from running, and who that is."""
     name = f"Phase {each.phase.letter} ({each.phase.name})"
     by = "nobody holds its lock now"
-    if holder is not None:
-        application = holder["application_name"] or "another role's session"
-        start = holder["backend_start"]
+    if holders:
+        oldest = holders[0]  # the likeliest to hang
+        application = oldest["application_name"] or "another role's session"
+        start = oldest["backend_start"]
         connected = f", connected since {iso(start)}," if start else ""
+        holds = "holds its lock"
+        if len(holders) > 1:
+            holds = f"holds one of its {len(holders)} locks, the longest"
         by = (
-            f"{application}{connected} holds its lock; if nothing works there, end it: "
-            f"SELECT pg_terminate_backend({holder['pid']})"
+            f"{application}{connected} {holds}; if nothing works there, end it: "
+            f"SELECT pg_terminate_backend({oldest['pid']})"
         )
     return (
         "phase_locked_out",

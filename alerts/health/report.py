@@ -28,8 +28,9 @@ from alerts.health.reasons import (
     failing_reasons,
 )
 from alerts.health.runs import Runs, read_runs, rounded
+from alerts.health.unsubscribed import unsubscribed
 from alerts.health.windows import DAY, HOUR, WEEK
-from alerts.locks import holder
+from alerts.locks import holders
 from alerts.paging import iso
 from alerts.repair import pauses
 from alerts.runs import engine_state
@@ -57,7 +58,8 @@ class Reading:
     paused: list[dict[str, Any]]
     states: dict[str, db.Row]  # of channels, by name
     engine: EngineState
-    lock_holders: dict[str, db.Row | None]  # by letter of a phase that runs were locked out of
+    lock_holders: dict[str, list[db.Row]]  # by letter of a phase that runs were locked out of
+    unsubscribed: int  # in the last seven days
 
     def own(self, source: str, span: timedelta) -> list[Cell]:
         """A window's rows that are the engine's."""
@@ -83,6 +85,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "breakdown": _breakdowns(reading),
         **_failures(reading),
         "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),
+        "unsubscribed_7d": reading.unsubscribed,
         "per_hour": reading.counts.per_hour(),
         "per_day": reading.counts.per_day(),
         **reading.runs.section(),
@@ -93,7 +96,8 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
 
 def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
     counts = read_counts(conn, now, settings.timezone)
-    runs = read_runs(conn)
+    engine = engine_state.current(conn, settings)
+    runs = read_runs(conn, engine.senders)
     return Reading(
         now=now,
         counts=counts,
@@ -107,12 +111,13 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         runs=runs,
         paused=[pauses.as_json(each) for each in pauses.current(conn)],
         states=read_states(conn),
-        engine=engine_state.current(conn, settings),
+        engine=engine,
         lock_holders={
-            each.phase.letter: holder(conn, each.phase.lock_key)
+            each.phase.letter: holders(conn, each.phase.lock_keys(engine.senders))
             for each in runs.locked_out()
-            if each.runs >= LOCKED_OUT_AT_LEAST
+            if each.runs >= LOCKED_OUT_AT_LEAST * engine.senders
         },
+        unsubscribed=unsubscribed(conn, now),
     )
 
 

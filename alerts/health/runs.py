@@ -14,9 +14,12 @@ from alerts.paging import iso
 from alerts.phases import PHASES, Phase
 from alerts.runs.record import STALE_SECONDS
 
+RECENT_RUNS = 20  # of each sender
+
 # The newest run, the newest finished one, the last that sent, the last success, all on wall time,
-# how many runs are stale, which phases the last runs were locked out of, and how far off the clock
-# of the newest was. Dry runs prove nothing about delivery and are left out.
+# how many runs are stale, which phases the last runs were locked out of (or have done, also those
+# under way: of hosts that start together one does the phase and the others are locked out), and how
+# far off the clock of the newest was. Dry runs prove nothing about delivery and are left out.
 RUNS = """
 SELECT
     (
@@ -78,9 +81,9 @@ SELECT
         FROM (
             SELECT id, started_at, counts
             FROM alerts_engine_runs
-            WHERE NOT dry_run AND status <> 'running'
+            WHERE NOT dry_run
             ORDER BY started_at DESC, id DESC
-            LIMIT 20
+            LIMIT %(recent)s
         ) AS r
     ) AS recent,
     (
@@ -142,8 +145,10 @@ class Runs:
         }
 
 
-def read_runs(conn: db.Connection) -> Runs:
-    row = db.fetch_all(conn, RUNS, {"stale": STALE_SECONDS})[0]
+def read_runs(conn: db.Connection, senders: int) -> Runs:
+    """``senders``: hosts that may send at once, whose runs come together."""
+    values = {"stale": STALE_SECONDS, "recent": RECENT_RUNS * senders}
+    row = db.fetch_all(conn, RUNS, values)[0]
     filled = {"last_sending": row["last_sending"] or {}, "recent": row["recent"] or []}
     return Runs(**{**row, **filled})
 

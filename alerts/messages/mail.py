@@ -13,7 +13,7 @@ from html import escape
 from zoneinfo import ZoneInfo
 
 from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs, head
-from alerts.messages.model import Alert, Rendered, Style
+from alerts.messages.model import SIGNED_HERE, Alert, Rendered, Style
 from alerts.messages.wording import (
     APP,
     DIGEST_ITEMS_MAX,
@@ -192,10 +192,13 @@ def _text_footer(style: Style) -> str:
             f"Open the {APP} app for more.\n\n"
             f"To change what you get, open your alert preferences in the {APP} app."
         )
-    return (
+    footer = (
         f"Open {APP}: {style.app_base_url}\n\n"
         f"To change what you get, open your alert preferences in the app: {style.app_base_url}"
     )
+    if style.unsubscribe_base is None:
+        return footer
+    return f"{footer}\n\nTo unsubscribe: {style.unsubscribe_base}{SIGNED_HERE}"
 
 
 def _html_footer(style: Style) -> str:
@@ -207,4 +210,7 @@ def _html_footer(style: Style) -> str:
         "To change what you get, open your alert preferences in the "
         f'<a href="{href}">{APP} app</a>.'
     )
+    if style.unsubscribe_base is not None:
+        leave = escape(style.unsubscribe_base) + SIGNED_HERE
+        preferences = f'{preferences} <a href="{leave}">Unsubscribe</a>'
     return f"{_BUTTON.format(href=href, app=APP)}\n{_SMALL.format(preferences)}"

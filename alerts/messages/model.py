@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from zoneinfo import ZoneInfo
+
+# Stands in a rendering, which many people share, for the end of each one's own link. Cleaning
+# leaves no such character in a text.
+SIGNED_HERE = "\x1a"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +34,13 @@ class Style:
     """Rendering options, constant within a run.
 
     Without ``app_base_url``, texts mention the app but do not link to it. Times are shown in
-    ``timezone``.
+    ``timezone``. With ``unsubscribe_base``, emails link to it followed by what
+    :meth:`Rendered.signed` is given.
     """
 
     app_base_url: str | None
     timezone: ZoneInfo
+    unsubscribe_base: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +50,8 @@ class Rendered:
     subject: str = ""
     text: str = ""
     html: str = ""
+
+    def signed(self, signature: str) -> Rendered:
+        """One reader's own, with the link that is signed for that reader; of URL-safe ASCII."""
+        text = self.text.replace(SIGNED_HERE, signature)
+        return replace(self, text=text, html=self.html.replace(SIGNED_HERE, signature))

@@ -67,6 +67,7 @@ class PhaseContext:
     ``ensure_lock`` raises :class:`alerts.locks.LockLost`; a phase calls it before each batch.
     ``open_connection`` gives a session of the engine's kind beside ``conn``; None where there may
     be no other. ``channels`` are the configured ones (in a dry run: stand-ins that only count).
+    ``sender`` is the number of the phase's lock that this run holds, from 1 to ALERTS_SENDERS.
     A phase calls ``progress`` after each batch, whatever its size; it must cost nothing.
     """
 
@@ -86,3 +87,4 @@ class PhaseContext:
     random: Callable[[], float] = random.random
     scrub: Callable[[str], str] = Redactor().scrub  # a safety net if an adapter leaks something
     progress: Progress = no_progress
+    sender: int = 1

@@ -71,6 +71,7 @@ COUNTS = (
     Count("paused", "paused"),
     Count("rate_limited", "asked to slow down"),
     Count("stopped_early", "stopped early"),
+    Count("sender", "number of this sender"),
     Count("skipped", "skipped"),
     Count("warning", "warning"),
 )

@@ -28,7 +28,8 @@ WITH told AS (
         %(timezone)s::text AS timezone,
         %(channels_configured)s::text[] AS channels_configured,
         %(channels_off)s::text[] AS channels_off,
-        %(channels_misconfigured)s::jsonb AS channels_misconfigured
+        %(channels_misconfigured)s::jsonb AS channels_misconfigured,
+        %(senders)s::integer AS senders
 ),
 newest AS (
     SELECT * FROM alerts_engine_state ORDER BY id DESC LIMIT 1
@@ -39,17 +40,17 @@ same AS (
     FROM newest AS n, told AS t
     WHERE s.id = n.id
       AND (n.git_sha, n.enabled, n.allowlist, n.max_send_per_run, n.interval_minutes, n.timezone,
-           n.channels_configured, n.channels_off, n.channels_misconfigured)
+           n.channels_configured, n.channels_off, n.channels_misconfigured, n.senders)
           IS NOT DISTINCT FROM
           (t.git_sha, t.enabled, t.allowlist, t.max_send_per_run, t.interval_minutes, t.timezone,
-           t.channels_configured, t.channels_off, t.channels_misconfigured)
+           t.channels_configured, t.channels_off, t.channels_misconfigured, t.senders)
     RETURNING s.id
 ),
 added AS (
     INSERT INTO alerts_engine_state (
         first_run_id, last_run_id, first_at, last_at, git_sha, enabled, allowlist,
         max_send_per_run, interval_minutes, timezone, channels_configured, channels_off,
-        channels_misconfigured
+        channels_misconfigured, senders
     )
     SELECT %(run_id)s, %(run_id)s, clock_timestamp(), clock_timestamp(), t.*
     FROM told AS t
@@ -64,7 +65,7 @@ WHERE EXISTS (SELECT FROM added)
 CURRENT = """
 SELECT
     first_at, last_at, git_sha, enabled, allowlist, max_send_per_run, interval_minutes, timezone,
-    channels_configured, channels_off, channels_misconfigured
+    channels_configured, channels_off, channels_misconfigured, senders
 FROM alerts_engine_state
 ORDER BY id DESC
 LIMIT 1
@@ -84,6 +85,7 @@ class EngineState:
     channels_misconfigured: dict[str, list[str]]  # by channel the variables that are to blame
     git_sha: str | None = None
     channels_off: list[str] | None = None
+    senders: int = 1  # hosts that may send at once
     first_at: datetime | None = None
     last_at: datetime | None = None
 
@@ -112,6 +114,7 @@ class EngineState:
             "channels_configured": self.channels_configured,
             "channels_off": self.channels_off or [],
             "channels_misconfigured": self.channels_misconfigured,
+            "senders": self.senders,
         }
 
 
@@ -128,6 +131,7 @@ def state_of(settings: Settings) -> EngineState:
         channels_configured=sorted(channels.providers),
         channels_off=sorted(channels.off),
         channels_misconfigured=_blamed(channels.problems),
+        senders=settings.senders,
     )
 
 

@@ -88,6 +88,7 @@ class Settings:
     enabled_unclear: bool  # ALERTS_V2_ENABLED holds a word that is neither yes nor no
     send_batch_size: int
     send_workers: int
+    senders: int  # hosts that may send at once
     record_batch: int
     max_attempts: int
     retry_base_seconds: int
@@ -127,6 +128,7 @@ class Settings:
             enabled_unclear=enabled is None,
             send_batch_size=env.integer("ALERTS_SEND_BATCH_SIZE", 200, 1, 10_000),
             send_workers=env.integer("ALERTS_SEND_WORKERS", 8, 1, 128),
+            senders=env.integer("ALERTS_SENDERS", 1, 1, 64),
             record_batch=env.integer("ALERTS_RECORD_BATCH", 200, 1, 10_000),
             max_attempts=env.integer("ALERTS_MAX_ATTEMPTS", 5, 1, 100),
             retry_base_seconds=env.integer("ALERTS_RETRY_BASE_SECONDS", 60, 1, 86_400),

@@ -18,7 +18,7 @@ LAYERS = (
     ("alerts.cli",),
     ("alerts.questions",),
     ("alerts.engine", "alerts.preflight"),
-    ("alerts.health", "alerts.lookup"),
+    ("alerts.health", "alerts.lookup", "alerts.leaving"),
     ("alerts.repair",),
     ("alerts.phases",),
     ("alerts.engine_observability",),
@@ -27,7 +27,7 @@ LAYERS = (
     ("alerts.redaction",),
     ("alerts.settings",),  # puts together what the rooms below declare
     ("alerts.access", "alerts.channels", "alerts.messages", "alerts.locks", "alerts.migrations"),
-    ("alerts.settings.env", "alerts.channels.names"),
+    ("alerts.settings.env", "alerts.channels.names", "alerts.leaving.links"),
     ("alerts.readers",),
     (
         "alerts.db",

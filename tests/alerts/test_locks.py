@@ -62,6 +62,19 @@ def test_lock_of_the_last_phase_is_given_back_with_the_next(make: Make, conn: Co
     assert held(conn) == 1
 
 
+def test_of_several_locks_the_first_free_one_is_taken_and_no_other(
+    make: Make, conn: Connection
+) -> None:
+    keys = ("one", "two", "three")
+    runners = [make() for _ in range(4)]
+    assert [runner.acquire(*keys) for runner in runners] == [1, 2, 3, 0]
+    assert held(conn) == 3
+    assert runners[1].acquire("other") == 1  # gives its own back
+    assert runners[3].acquire(*keys) == 2
+    assert held(conn) == 4
+    runners[0].ensure_held()
+
+
 def test_locks_of_earlier_phases_can_be_kept(make: Make, conn: Connection) -> None:
     locks = make()
     assert locks.acquire("a", keep_others=True)

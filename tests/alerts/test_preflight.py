@@ -23,7 +23,7 @@ from alerts.cli import commands
 from tests.support import CHECKOUT
 from tests.support.pooler_double import Pooler
 from tests.support.web import CLOSED_PORT
-from tests.support.world import NOW, add_alert, add_delivery, add_user, query
+from tests.support.world import NOW, add_alert, add_delivery, add_user, query, run
 
 # An environment with which nothing is to be said.
 COMPLETE = {
@@ -48,6 +48,7 @@ IDS = {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
         "app_base_url_missing", "token_missing", "token_short", "no_channel", "outbox_in_use",
         "row_security_filters", "channel_off", "variable_unused", "database_newer",
+        "senders_differ",
     },
 }  # fmt: skip
 
@@ -124,6 +125,13 @@ def test_what_is_worth_knowing_is_a_warning(
 def test_a_switch_that_says_neither_yes_nor_no_is_told_apart(database_url: str) -> None:
     answer = report(database_url, ALERTS_V2_ENABLED="maybe")
     assert ids(answer) == ([], ["engine_disabled", "enabled_unclear"])
+
+
+def test_hosts_that_disagree_about_their_number_are_told(database_url: str) -> None:
+    assert ids(report(database_url)) == ([], [])
+    run(database_url, "a", environ={"ALERTS_SENDERS": "4"})
+    assert ids(report(database_url)) == ([], ["senders_differ"])
+    assert ids(report(database_url, ALERTS_SENDERS="4")) == ([], [])
 
 
 def test_without_any_provider_nobody_gets_anything(database_url: str) -> None:

@@ -20,7 +20,7 @@ SCHEMA = {
     "plan_settings": "plan_code display_name monthly_price_usd allowed_alert_types"
     " max_email_alerts_per_day delivery_config is_active",
     "user_alert_prefs": "user_id region alert_type asset threshold enabled cooldown_minutes",
-    "user_channel_prefs": "user_id channel enabled digest_only",
+    "user_channel_prefs": "user_id channel enabled digest_only unsubscribed_at",
     "events": "id title source_name source_url category region severity_score event_time"
     " inserted_at",
     "risk_events": "event_id region category base_severity ai_confidence weighted_score",

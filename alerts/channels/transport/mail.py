@@ -22,7 +22,7 @@ from alerts.failures import DeliveryError, FailureCode
 from alerts.settings.env import EnvReader
 
 # Ask mail programs not to reply automatically: no out-of-office messages, no receipts.
-NO_REPLY_HEADERS = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
+_NO_REPLY = {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}
 
 _LINE_BREAKING = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NOT_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
@@ -107,6 +107,18 @@ def no_smtputf8() -> DeliveryError:
     return DeliveryError(FailureCode.RECIPIENT_INVALID, detail)
 
 
+def extra_headers(message: Message) -> dict[str, str]:
+    """What every email adapter sends beside subject and addresses, as ASCII."""
+    if not message.unsubscribe:
+        return _NO_REPLY
+    return {
+        **_NO_REPLY,
+        # RFC 2369 and RFC 8058. On one line: a link that was folded is not found by all programs.
+        "List-Unsubscribe": f"<{message.unsubscribe}>",
+        "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+    }
+
+
 def phrase(name: str) -> str:
     """Return a display name, quoted if necessary."""
     return name if _NAME_AS_IT_IS.fullmatch(name) else quote(name)
@@ -137,10 +149,10 @@ def compose(message: Message, sender: Sender) -> bytes:
         f"Date: {format_datetime(datetime.now(UTC))}\r\n"
         f"Message-ID: {message_id_of(message, sender)}\r\n"
     )
+    more = "".join(f"{name}: {value}\r\n" for name, value in extra_headers(message).items())
     return (
         _subject_and_sender(one_line(message.subject), sender)
-        + head.encode()
-        + _FIXED
+        + f"{head}{more}MIME-Version: 1.0\r\n".encode()
         + _body(message.text, message.html)
     )
 
@@ -153,9 +165,6 @@ def _subject_and_sender(subject: str, sender: Sender) -> bytes:
     return f"{header('Subject', subject)}{named}".encode("ascii")
 
 
-_FIXED = "".join(
-    f"{name}: {value}\r\n" for name, value in {**NO_REPLY_HEADERS, "MIME-Version": "1.0"}.items()
-).encode()
 # Cannot occur in the parts: quoted-printable writes every = as =3D.
 _BOUNDARY = "=_energyriskiq"
 _QP_LINE_MAX = 76

@@ -14,13 +14,15 @@ from alerts.failures import FailureCode
 from alerts.phases.send.channel_state import PROBE_SECONDS, ChannelState
 from alerts.phases.send.claims import QUEUES
 
-# The states, the clock that they go by, and the key of the settings' hashes. Whether a lease has
-# lapsed is asked here too: it hardly ever has, and that saves a round trip.
+# The states, the clock that they go by, the key of the settings' hashes and the one that links to
+# unsubscribe are signed with. Whether a lease has lapsed is asked here too: it hardly ever has, and
+# that saves a round trip.
 _READ = """
 SELECT
-    s.*, clock_timestamp() AS read_at, k.key,
+    s.*, clock_timestamp() AS read_at, k.key, signing.key AS signing_key,
     EXISTS (SELECT FROM alerts_leases WHERE until < clock_timestamp()) AS lapsed
 FROM alerts_keys AS k
+JOIN alerts_keys AS signing ON signing.purpose = 'unsubscribe'
 LEFT JOIN alerts_channel_state AS s ON TRUE
 WHERE k.purpose = 'settings'
 """
@@ -117,16 +119,24 @@ SET last_success_at = greatest(s.last_success_at, excluded.last_success_at)
 class Read(dict[str, ChannelState]):
     """States by channel; a channel that was never heard of is open.
 
-    ``at`` is the database's time of it, ``key`` what the settings' hashes are made with;
-    ``lapsed`` says whether a lost run left a lease behind.
+    ``at`` is the database's time of it, ``key`` what the settings' hashes are made with,
+    ``signing_key`` what links are signed with; ``lapsed`` says whether a lost run left a lease
+    behind.
     """
 
     def __init__(
-        self, states: Iterable[ChannelState], at: datetime, key: bytes, *, lapsed: bool
+        self,
+        states: Iterable[ChannelState],
+        at: datetime,
+        key: bytes,
+        signing_key: bytes,
+        *,
+        lapsed: bool,
     ) -> None:
         super().__init__({state.channel: state for state in states})
         self.at = at
         self.key = key
+        self.signing_key = signing_key
         self.lapsed = lapsed
 
     def __missing__(self, channel: str) -> ChannelState:
@@ -141,7 +151,8 @@ def read(conn: db.Connection) -> Read:
         rows = db.fetch_all(conn, _READ)
     states = [_state(row) for row in rows if row["channel"] is not None]
     first = rows[0]
-    return Read(states, first["read_at"], bytes(first["key"]), lapsed=first["lapsed"])
+    keys = bytes(first["key"]), bytes(first["signing_key"])
+    return Read(states, first["read_at"], *keys, lapsed=first["lapsed"])
 
 
 def close(

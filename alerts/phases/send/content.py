@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from alerts import db
 from alerts.channels.base import Message
+from alerts.leaving import links
 from alerts.messages import Alert, Rendered, Style, render_alert, render_digest
 from alerts.phases.send.claims import DIGESTS, Claim
 
@@ -33,9 +35,15 @@ class Contents:
 
     def __init__(self, style: Style) -> None:
         self._style = style
+        self._signing_key = b""
         self._digests: dict[int, Sequence[int]] = {}  # events of those that are not rendered yet
         self._alerts: dict[int, Alert] = {}
         self._rendered: dict[tuple[str, int | None], Rendered] = {}
+
+    def sign_with(self, key: bytes) -> None:
+        """Let emails carry links to unsubscribe, from now on; before anything is rendered."""
+        base = links.base_of(self._style.app_base_url)
+        self._style, self._signing_key = replace(self._style, unsubscribe_base=base), key
 
     def load(self, conn: db.Connection, claims: Sequence[Claim]) -> None:
         """Read what the claims are about, so that :meth:`render` can make their messages."""
@@ -54,12 +62,18 @@ class Contents:
             rendered = self._render_digest(claim)
         else:
             rendered = self._render_alert(claim)
+        base, unsubscribe = self._style.unsubscribe_base, ""
+        if base is not None and claim.channel in links.LINKED_CHANNELS:
+            signed = links.sign(self._signing_key, claim.user_id, claim.channel)
+            rendered = rendered.signed(signed)
+            unsubscribe = base + signed if links.is_one_click(base) else ""
         return Message(
             key=message_key(claim),
             destination=claim.destination or "",
             text=rendered.text,
             subject=rendered.subject,
             html=rendered.html,
+            unsubscribe=unsubscribe,
         )
 
     def _render_alert(self, claim: Claim) -> Rendered:

@@ -74,11 +74,17 @@ class Dispatcher:
         record_batch: int,
         rate_limits_per_minute: Mapping[str, int | None],
         call_seconds: float,
+        sender: int = 1,
+        senders: int = 1,
     ) -> None:
+        """``sender`` is the place of this one among ``senders``, from 1. They share the limits:
+        each takes every so many-th turn, beginning with its own."""
+        turns = {name: 60.0 / limit for name, limit in rate_limits_per_minute.items() if limit}
+        begins = time.monotonic()
         self.lanes = {
-            name: Lane(channel, 60.0 / limit if limit else 0.0)
+            name: Lane(channel, turn * senders, next_start=begins + turn * (sender - 1))
             for name, channel in channels.items()
-            for limit in [rate_limits_per_minute.get(name)]
+            for turn in [turns.get(name, 0.0)]
         }
         self._render = render  # called by the workers: a bad text costs one row
         self._most_in_doubt = max(record_batch, workers)

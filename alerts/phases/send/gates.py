@@ -52,6 +52,7 @@ class Gates:
         self.states: dict[str, ChannelState] = {}
         self.misconfigured: frozenset[str] = frozenset()
         self.held: dict[str, str] = {}  # by channel the code, until the run ends
+        self.signing_key = b""  # of links to unsubscribe, once the state was read
         self._hashes: dict[str, str] = {}
         self._opens_at: dict[str, float] = {}  # of what is closed, monotonic
         self._probes: dict[str, Claim | None] = {}  # begun by this run; None: no message yet
@@ -71,6 +72,7 @@ class Gates:
         Returns whether a lost run left a lease behind.
         """
         found = store.read(self.session.conn)
+        self.signing_key = found.signing_key
         settings = self._context.settings.channels
         self._hashes = {
             name: store.hash_of(found.key, settings_text(settings, name)) for name in self.usable

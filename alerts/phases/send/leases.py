@@ -92,10 +92,16 @@ done AS (
 SELECT id FROM moved
 """
 
+# And whether a lease of another run has lapsed, which costs no round trip here.
 _RENEW = """
-UPDATE alerts_leases
-SET until = clock_timestamp() + %(seconds)s * interval '1 second'
-WHERE run_id = %(run_id)s
+WITH renewed AS (
+    UPDATE alerts_leases
+    SET until = clock_timestamp() + %(seconds)s * interval '1 second'
+    WHERE run_id = %(run_id)s
+)
+SELECT EXISTS (
+    SELECT FROM alerts_leases WHERE until < clock_timestamp() AND run_id <> %(run_id)s
+) AS lapsed
 """
 
 # A lease whose run went away, made ours. What became of its rows is then recorded like any other
@@ -158,9 +164,10 @@ def _record_statement(queue: Queue) -> Statement:
 _RECORDS = {queue.name: _record_statement(queue) for queue in QUEUES}
 
 
-def renew(conn: db.Connection, run_id: str) -> None:
-    """Move the end of every lease of this run ahead."""
-    db.execute(conn, _RENEW, {"run_id": run_id, "seconds": CLAIM_SECONDS})
+def renew(conn: db.Connection, run_id: str) -> bool:
+    """Move the end of every lease of this run ahead; whether one of another run has lapsed."""
+    row = db.fetch_all(conn, _RENEW, {"run_id": run_id, "seconds": CLAIM_SECONDS})[0]
+    return bool(row["lapsed"])
 
 
 def record(

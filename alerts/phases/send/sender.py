@@ -68,6 +68,8 @@ class _Sender:
             call_seconds=longest_call(
                 settings.provider_timeout_seconds, settings.provider_answer_seconds
             ),
+            sender=context.sender,
+            senders=settings.senders,
         )
         largest_claim = min(workers, context.batch_size) if self.park else context.batch_size
         self.demand = Demand(context, self.gates, self.dispatcher, largest_claim)
@@ -88,6 +90,8 @@ class _Sender:
                     self.session.conn.close()
         counts = self.ledger.counts()
         counts["stopped_early"] = stopped
+        if self.context.settings.senders > 1:
+            counts["sender"] = self.context.sender
         held, closed = self.gates.held_and_closed()
         counts["channels_held"], counts["channels_closed"] = held, closed
         counts["channels"] = {name: self._seen(name, held) for name in SEND_CHANNELS}
@@ -111,7 +115,9 @@ class _Sender:
         """All the work, ended in order; why it ended early, or None."""
         try:
             self.context.ensure_lock()
-            if self.gates.read():
+            lost = self.gates.read()
+            self.contents.sign_with(self.gates.signing_key)
+            if lost:
                 rescue_lost(self.context, self.ledger)
             stopped = self._send_until_done()
         except LockLost:
@@ -141,7 +147,8 @@ class _Sender:
                 claiming = self._claim_ahead(beside=bool(results) or not self.dispatcher.idle)
             finally:
                 self._record(results)
-            self._renew()
+            if self._renew():  # another host died while this one sends
+                rescue_lost(self.context, self.ledger)
             if not (results or claiming) and self.dispatcher.idle:
                 if self.shares.cap_left <= 0:
                     return "cap"
@@ -198,10 +205,12 @@ class _Sender:
                 if context.stop.signalled.wait(POLL_SECONDS):
                     raise
 
-    def _renew(self) -> None:
-        if time.monotonic() - self.renewed_at >= RENEW_SECONDS:
-            leases.renew(self.session.conn, self.context.run_id)
-            self.renewed_at = time.monotonic()
+    def _renew(self) -> bool:
+        """Keep the leases; whether those of another run have been seen to lapse."""
+        if time.monotonic() - self.renewed_at < RENEW_SECONDS:
+            return False
+        self.renewed_at = time.monotonic()
+        return leases.renew(self.session.conn, self.context.run_id)
 
     def _sit_out(self) -> bool:
         """With nothing else due, wait for a channel that opens soon; False where none does."""

@@ -44,6 +44,7 @@ VARIABLES: list[tuple[str, Get, Any, dict[str, Any], list[str]]] = [
     ("ALERTS_SEND_BATCH_SIZE", lambda s: s.send_batch_size, 200, {"1": 1, " 50 ": 50},
      ["0", "-1", "1.5", "x", "1e3", "10001", "٥", "9" * 30]),
     ("ALERTS_SEND_WORKERS", lambda s: s.send_workers, 8, {"1": 1, "128": 128}, ["0", "129", "all"]),
+    ("ALERTS_SENDERS", lambda s: s.senders, 1, {"4": 4, "64": 64}, ["0", "65", "two"]),
     ("ALERTS_RECORD_BATCH", lambda s: s.record_batch, 200, {"1": 1}, ["0", "x"]),
     ("ALERTS_MAX_ATTEMPTS", lambda s: s.max_attempts, 5, {"1": 1}, ["0", "-3"]),
     ("ALERTS_RETRY_BASE_SECONDS", lambda s: s.retry_base_seconds, 60, {"1": 1}, ["0", "1m"]),

@@ -273,3 +273,25 @@ def test_threads_end_with_the_dispatcher() -> None:
     harness.finish()
     harness.dispatcher.close()
     wait_until(lambda: not (set(threading.enumerate()) - before))
+
+
+@pytest.mark.parametrize("senders", [1, 2, 5])
+def test_senders_share_a_rate_limit_and_take_turns(
+    make: Callable[..., Harness], senders: int
+) -> None:
+    """Together they keep it also where they start at the same time, evenly spaced."""
+    limit = {"email": 600}  # a turn each 100 ms
+    before = time.monotonic()
+    lanes = [
+        make({"email": None}, rate_limits_per_minute=limit, sender=n + 1, senders=senders)
+        .dispatcher.lanes["email"]
+        for n in range(senders)
+    ]  # fmt: skip
+    assert {round(lane.seconds_between, 6) for lane in lanes} == {round(0.1 * senders, 6)}
+    for place, lane in enumerate(lanes):
+        assert 0 <= lane.next_start - before - 0.1 * place < 0.05 * senders
+
+
+def test_channels_without_a_limit_wait_for_no_turn(make: Callable[..., Harness]) -> None:
+    harness = make({"email": None}, sender=5, senders=5)
+    assert harness.dispatcher.lanes["email"].next_start <= time.monotonic()
