@@ -39,4 +39,3 @@ def _sent() -> bytes:
     if not given and scheme.lower() == "bearer":
         given = credentials.strip()
     return given.encode("latin-1", "replace")  # as which header values arrive decoded
-

@@ -67,7 +67,8 @@ def safe_line(text: object) -> Markup:
 def error_page(status: int, code: str, message: str) -> Response:
     """The API's error for people; without a session it is where one signs in."""
     if status == 401:
-        return make_response(_sign_in(message))
+        first = guard.is_read() and request.endpoint != "ops.sign_in"
+        return make_response(sign_in_page("" if first else message))
     text = render_template(
         "ops/error.html",
         title=_TITLES.get(status, "That did not work"),
@@ -84,14 +85,13 @@ def error_page(status: int, code: str, message: str) -> Response:
     return make_response(text)
 
 
-def _sign_in(message: str) -> str:
+def sign_in_page(message: str = "") -> str:
+    """Where one signs in, and then goes on to the page that was asked for."""
     wanted = request.full_path.rstrip("?") if guard.is_read() else request.path
-    wanted = "/ops" if request.path.startswith("/ops/login") else wanted
-    wrong = request.path.startswith("/ops/login") and not guard.is_read()
     return render_template(
         "ops/sign_in.html",
-        wanted=wanted,
-        message=message if wrong or not guard.is_read() else "",
+        wanted="/ops" if request.endpoint == "ops.sign_in" else wanted,
+        message=message,
         here=request.path,
         moments=moments(),
         session=None,

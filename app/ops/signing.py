@@ -10,17 +10,16 @@ from werkzeug.wrappers import Response as AnyResponse
 from app.current import wrong_tokens
 from app.errors import ApiError, is_below
 from app.ops import guard, session
+from app.ops.rendering import sign_in_page
 from app.tokens import holder_of, holders
 
 
-def sign_in() -> AnyResponse:
+def sign_in() -> str | AnyResponse:
     """Take the token and give a cookie for it. Wrong ones are answered ever more slowly, by the
     same count as those of the JSON endpoints."""
     holders()
     if guard.is_read():
-        if guard.signed_in():
-            return redirect("/ops", 303)
-        raise ApiError(401, "unauthorized", "Sign in with the token.")
+        return redirect("/ops", 303) if guard.signed_in() else sign_in_page()
     sent = request.form.get("token", "").strip().encode("utf-8", "surrogateescape")
     holder = holder_of(sent)
     if holder is None:
