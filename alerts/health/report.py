@@ -20,15 +20,12 @@ from alerts.health.counts import (
     percentile,
     read_counts,
 )
+from alerts.health.facts import Facts
 from alerts.health.queue import queue_differs, read_queue
-from alerts.health.reasons import (
-    LOCKED_OUT_AT_LEAST,
-    Facts,
-    degraded_reasons,
-    failing_reasons,
-)
+from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST
 from alerts.health.runs import Runs, read_runs, rounded
 from alerts.health.unsubscribed import unsubscribed
+from alerts.health.verdict import verdict
 from alerts.health.windows import DAY, HOUR, WEEK
 from alerts.locks import holders
 from alerts.paging import iso
@@ -38,6 +35,7 @@ from alerts.runs.engine_state import EngineState
 from alerts.runs.schedule import schedule_health
 from alerts.settings.config import Settings
 from alerts.settings.tokens import weak_tokens
+from alerts.words import Clockface, zone_of
 
 STATUSES = ("queued", "sending", "sent", "failed", "skipped")
 OWN_KINDS = ("instant", "digest")  # others belong to other parts of the product
@@ -75,13 +73,14 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     """
     reading = _read(conn, settings, now)
     doubts = _in_doubt(reading)
+    channels = {name: _channel(name, reading, doubts[name]) for name in CHANNELS}
     return {
         "generated_at": iso(now),
-        **_verdict(_facts(reading, settings)),
+        **verdict(_facts(reading, settings, channels)),
         "paused": reading.paused,
         **_totals(reading),
         **_waiting(reading),
-        "channels": {name: _channel(name, reading, doubts[name]) for name in CHANNELS},
+        "channels": channels,
         "breakdown": _breakdowns(reading),
         **_failures(reading),
         "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),
@@ -121,23 +120,24 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
     )
 
 
-def _facts(reading: Reading, settings: Settings) -> Facts:
+def _facts(reading: Reading, settings: Settings, channels: dict[str, dict[str, Any]]) -> Facts:
     runs, not_configured = reading.runs, FailureCode.CHANNEL_NOT_CONFIGURED.value
     day = [*reading.own(DELIVERIES, DAY), *reading.windows[DIGESTS, DAY]]
     off = {name for name, row in reading.states.items() if row["switched_off"]}  # deliberately
+    zone = zone_of(reading.engine.timezone, settings.timezone)
     return Facts(
+        wall=Clockface(runs.now, zone),
+        business=Clockface(reading.now, zone),
         expected_minutes=reading.engine.interval_minutes,
-        last_finished_status=runs.last_finished["status"] if runs.last_finished else None,
-        last_success_minutes=runs.last_success_minutes,
-        stale_runs=runs.stale_runs,
-        oldest_minutes=max(minutes or 0.0 for minutes in _waiting(reading).values()),
+        runs=runs,
+        channels=channels,
+        deliveries_24h=_by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
+        oldest_due=_oldest_due(reading),
         lapsed_claims=sum(row["lapsed_claims"] for row in reading.queue.values()),
         not_configured=sum(
             c.amount for c in day if c.failure_code == not_configured and c.channel not in off
         ),
-        channels=_by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
         paused=reading.paused,
-        held=runs.held(),
         counts_stale_since=reading.counts.stale_since,
         queue_differs=reading.queue_differs,
         enabled=reading.engine.enabled,
@@ -147,18 +147,18 @@ def _facts(reading: Reading, settings: Settings) -> Facts:
             for each in runs.locked_out()
             if each.phase.letter in reading.lock_holders
         ),
-        clock_skew_seconds=runs.clock_skew_seconds,
         weak_tokens=tuple(weak_tokens(settings)),
     )
 
 
-def _verdict(facts: Facts) -> dict[str, Any]:
-    """``status``, the worst of the ``reasons``, and those."""
-    failing, degraded = failing_reasons(facts), degraded_reasons(facts)
-    return {
-        "status": "failing" if failing else "degraded" if degraded else "ok",
-        "reasons": [{"code": code, "message": text} for code, text in failing + degraded],
-    }
+def _oldest_due(reading: Reading) -> dict[str, datetime]:
+    """Since when the oldest due message of each channel that has one waits."""
+    found = {}
+    for name, row in reading.queue.items():
+        due = [each for each in (row["delivery"], row["digest"]) if each is not None]
+        if due:
+            found[name] = min(due)
+    return found
 
 
 def _totals(reading: Reading) -> dict[str, Any]:

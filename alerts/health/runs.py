@@ -33,7 +33,9 @@ SELECT
         LIMIT 1
     ) AS last_run,
     (
-        SELECT jsonb_build_object('run_id', run_id, 'status', status, 'counts', counts)
+        SELECT jsonb_build_object(
+            'run_id', run_id, 'status', status, 'counts', counts, 'finished_at', finished_at
+        )
         FROM alerts_engine_runs
         WHERE NOT dry_run AND status <> 'running'
         ORDER BY started_at DESC, id DESC
@@ -53,13 +55,12 @@ SELECT
         LIMIT 1
     ) AS last_sending,
     (
-        SELECT
-            greatest(0, extract(epoch FROM clock_timestamp() - finished_at))::double precision / 60
+        SELECT finished_at
         FROM alerts_engine_runs
         WHERE NOT dry_run AND status = 'success'
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS last_success_minutes,
+    ) AS last_success_at,
     (
         SELECT count(*)
         FROM alerts_engine_runs
@@ -91,7 +92,8 @@ SELECT
         FROM alerts_engine_runs
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS clock_skew_seconds
+    ) AS clock_skew_seconds,
+    clock_timestamp() AS now
 """
 
 
@@ -111,10 +113,18 @@ class Runs:
     last_run: dict[str, Any] | None
     last_finished: dict[str, Any] | None
     last_sending: dict[str, Any]  # counts of phase C; empty when none has sent
-    last_success_minutes: float | None
+    last_success_at: datetime | None
     stale_runs: int
     recent: list[dict[str, Any]]  # the newest first: by phase why it was skipped, or None
     clock_skew_seconds: int | None  # of the newest run's machine: how far ahead it is
+    now: datetime  # the database's wall clock
+
+    @property
+    def last_success_minutes(self) -> float | None:
+        """How long ago the last success ended."""
+        if self.last_success_at is None:
+            return None
+        return max(0.0, (self.now - self.last_success_at).total_seconds() / 60)
 
     def locked_out(self) -> list[LockedOut]:
         """The phases that other sessions kept the last runs from."""

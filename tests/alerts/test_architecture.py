@@ -26,7 +26,14 @@ LAYERS = (
     ("alerts.logs",),
     ("alerts.redaction",),
     ("alerts.settings",),  # puts together what the rooms below declare
-    ("alerts.access", "alerts.channels", "alerts.messages", "alerts.locks", "alerts.migrations"),
+    (
+        "alerts.access",
+        "alerts.channels",
+        "alerts.messages",
+        "alerts.locks",
+        "alerts.migrations",
+        "alerts.words",
+    ),
     ("alerts.settings.env", "alerts.channels.names", "alerts.leaving.links"),
     ("alerts.readers",),
     (

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg2.extensions import connection as Connection
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from alerts import db
 from app import create_app
@@ -67,6 +71,28 @@ class Admin:
         status, body = self.get(path, **params)
         assert status == 200, body
         return body
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve a WSGI application on the loopback address, yielding its URL: for browsers, which
+    need a server, where nothing is tested that gunicorn does."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
+    with server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Logs no requests."""
+
+    def log_request(self, *args: Any, **kwargs: Any) -> None:
+        pass
 
 
 def error_of(response: Any) -> tuple[int, str]:

@@ -83,7 +83,7 @@ def test_a_failed_last_run_is_failing_until_one_succeeds(conn: Connection) -> No
 
 def test_a_run_that_waits_for_no_success_yet_is_failing(conn: Connection) -> None:
     add_run(conn, status="failed", started_at=ago(1))
-    assert reasons_of(conn) == ("failing", ["no_recent_success", "last_run_failed"])
+    assert reasons_of(conn) == ("failing", ["last_run_failed", "no_recent_success"])
     assert health_of(conn)["last_success_minutes"] is None
 
 
@@ -217,7 +217,7 @@ def test_failing_outranks_degraded_and_every_reason_is_told(conn: Connection) ->
     add_delivery(conn, user, add_alert(conn), status="sending", claimed_until=ago(1))
     assert reasons_of(conn) == (
         "failing",
-        ["no_recent_success", "last_run_failed", "queue_waiting", "run_stale", "sending_stuck"],
+        ["last_run_failed", "no_recent_success", "run_stale", "queue_waiting", "sending_stuck"],
     )
 
 
