@@ -11,10 +11,10 @@ from alerts import questions
 from alerts.failures import FailureCode
 from alerts.health.report import STATUSES
 from alerts.readers import Parameter, choice
+from alerts.words import capital
 from app.current import database
 from app.ops.asking import answer, asked, row_id
 from app.ops.rendering import page
-from app.ops.words import begin
 
 # Which list is shown.
 _OF = Parameter("of", choice(("deliveries", "digests")), default="deliveries")
@@ -30,9 +30,14 @@ def messages() -> str:
         found = answer(conn, question, **{n: v for n, v in values.items() if n != "of"})
     filters = {name: v for name, v in values.items() if v and name not in _NO_FILTERS}
     return page(
-        "messages", of=of, rows=found[of], next_before=found["next_before"], filters=filters,
-        statuses=[(name, begin(name)) for name in STATUSES], codes=[code.value for code in FailureCode],
-    )  # fmt: skip
+        "messages",
+        of=of,
+        rows=found[of],
+        next_before=found["next_before"],
+        filters=filters,
+        statuses=[(name, capital(name)) for name in STATUSES],
+        codes=[code.value for code in FailureCode],
+    )
 
 
 def message(id: str) -> str:

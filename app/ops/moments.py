@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-_STEPS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+_STEPS = ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min"))
 
 
 class Moments:
@@ -71,13 +71,12 @@ def lasting(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
-    for size, name in _STEPS:
+    for size, name, smaller, rest_name in _STEPS:
         if whole >= size:
-            break
-    amount, rest = divmod(whole, size)
-    smaller = {86_400: (3_600, "h"), 3_600: (60, "min")}.get(size)
-    more = rest // smaller[0] if smaller and amount < 10 else 0
-    return f"{amount} {name}" + (f" {more} {smaller[1]}" if smaller and more else "")
+            amount, rest = divmod(whole, size)
+            more = rest // smaller if amount < 10 else 0
+            return f"{amount} {name}" + (f" {more} {rest_name}" if more else "")
+    return f"{whole // 60} min"
 
 
 def took(milliseconds: int | None) -> str:

@@ -8,6 +8,7 @@ from flask import Flask, Response, g, make_response, render_template, request
 from markupsafe import Markup, escape
 
 from alerts.cleaning import clean_line
+from alerts.words import capital
 from app.current import business_now, settings
 from app.ops import asking, charts, guard, words
 from app.ops.files import file_address
@@ -33,7 +34,7 @@ def prepare(app: Flask) -> None:
         channels=tuple(words.CHANNELS),
     )  # fmt: skip
     app.jinja_env.filters.update(
-        safe_line=safe_line, took=took, n=words.number, begin=words.begin, middle=words.cut_middle
+        safe_line=safe_line, took=took, n=words.number, begin=capital, middle=words.cut_middle
     )
 
 

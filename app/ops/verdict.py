@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from alerts.health.brief import brief
+from alerts.health.order import causes
+from app.errors import is_below
+
 _MARKS = {"failing": "bad", "degraded": "warn", "note": "idle", "ok": "ok"}
 _LABELS = (
     ("/ops/failures", "See what failed"),
@@ -17,30 +21,31 @@ _LABELS = (
 )
 
 
+_WORDS = {"ok": "All is well", "degraded": "Needs a look", "failing": "Failing"}
+
+
 def verdict(health: Mapping[str, Any]) -> dict[str, Any]:
     """``status``, its ``mark`` and ``word``, the ``headline``, the ``first`` reason, which it is
-    about (or None), and the ``others``, each with its ``mark`` and the ``label`` of its link."""
-    reasons = [
-        {
-            "severity": health["status"], "action": "", "since": None, "channel": None,
-            "page": None, **reason,
-        }
-        for reason in health["reasons"]
-    ]  # fmt: skip
-    for reason in reasons:
-        reason["mark"] = _MARKS.get(reason["severity"], "warn")
-        reason["label"] = _label(reason["page"])
-    status = health["status"]
+    about (or None), the ``others``, and in ``symptoms`` what merely follows from these. Each has
+    the ``mark`` of its severity and the ``label`` of its link."""
+    status, reasons = health["status"], [_shown(each) for each in health["reasons"]]
+    found = causes(reasons)
+    about = found[:1] if status != "ok" else []
     return {
         "status": status,
         "mark": _MARKS[status],
-        "word": {"ok": "All is well", "degraded": "Needs a look", "failing": "Failing"}[status],
-        "headline": reasons[0]["message"] if reasons else "All is well.",
-        "first": reasons[0] if reasons else None,
-        "others": reasons[1:],
+        "word": _WORDS[status],
+        "headline": brief(health)["headline"],
+        "first": about[0] if about else None,
+        "others": found[len(about) :],
+        "symptoms": [each for each in reasons if each not in found],
     }
 
 
-def _label(page: str | None) -> str | None:
-    known = (label for start, label in _LABELS if page and page.startswith(start))
-    return next(known, None)
+def _shown(reason: Mapping[str, Any]) -> dict[str, Any]:
+    page = reason["page"] if is_below(reason["page"].partition("?")[0], "/ops") else "/ops"
+    return {**reason, "mark": _MARKS[reason["severity"]], "page": page, "label": _label(page)}
+
+
+def _label(page: str) -> str | None:
+    return next((label for start, label in _LABELS if page.startswith(start)), None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from alerts.failures import FailureCode as F
+from alerts.words import BECAUSE, PROVIDER_DOES
 
 CHANNELS = {"email": "Email", "telegram": "Telegram", "sms": "SMS", "account": "In-app inbox"}
 SERVERS = {"email": "the mail server", "telegram": "Telegram", "sms": "the SMS provider"}
@@ -22,6 +21,8 @@ ACTIONS = {
     "rebuild": "Counts rebuilt",
     "erase_user": "User erased",
     "test_message": "Test message",
+    "unsubscribe": "Unsubscribed by link",
+    "resubscribe": "Subscribed again by link",
 }
 DECISIONS = {
     "created": "Delivered to the queue",
@@ -38,75 +39,35 @@ DECISIONS = {
 }
 
 
-class Failure(NamedTuple):
-    """What a code says of a message, and what helps. ``{server}`` stands for who answered."""
-
-    says: str
-    helps: str
-
-
-FAILURES = {
-    F.TIMEOUT_CONNECT: Failure(
-        "{server} could not be reached in time", "It is tried again by itself; nothing is lost."
-    ),
-    F.NETWORK: Failure(
-        "{server} could not be reached", "It is tried again by itself; nothing is lost."
-    ),
-    F.RATE_LIMITED: Failure(
-        "{server} asked to slow down", "It is tried again when the wait is over."
-    ),
-    F.PROVIDER_UNAVAILABLE: Failure(
-        "{server} was out of order", "Send again when it works."
-    ),
-    F.POLICY_REFUSED: Failure(
-        "{server} refused it for now", "Look at the sender's reputation, then send again."
-    ),
-    F.AUTH_FAILED: Failure(
-        "{server} refuses our password or key", "Renew it; messages wait and nothing is lost."
-    ),
-    F.SENDER_REJECTED: Failure(
-        "{server} does not accept our sender address", "Verify the sender's domain there."
-    ),
-    F.QUOTA_PROVIDER: Failure(
-        "our account at {server} has used up its quota", "Wait for the next day, or enlarge it."
-    ),
-    F.ACCOUNT_LIMITED: Failure(
-        "our account at {server} may not do this yet", "Enable it in the account there."
-    ),
-    F.UNEXPECTED_ANSWER: Failure(
-        "something else answered in place of {server}", "Look at the address and any proxy."
-    ),
-    F.REFUSALS_IN_A_ROW: Failure(
-        "{server} refused many recipients in a row", "It is rather the channel; look there first."
-    ),
-    F.MISCONFIGURED: Failure(
-        "the channel's settings cannot be used", "Mend the variable that preflight names."
-    ),
-    F.OUTCOME_UNKNOWN: Failure(
-        "no answer came, so it may have arrived", "Sending again may reach people twice."
-    ),
-    F.SENDER_LOST: Failure(
-        "the run died while sending, so it may have arrived",
-        "Sending again may reach people twice.",
-    ),
-    F.RECIPIENT_INVALID: Failure(
-        "the address does not work", "Ask the user for another; sending again will not help."
-    ),
-    F.RECIPIENT_BLOCKED: Failure(
-        "the recipient has blocked us", "Ask the user; sending again will not help."
-    ),
-    F.PAYLOAD_INVALID: Failure(
-        "{server} does not take this message", "Mend the text; sending again will not help."
-    ),
-    F.CHANNEL_NOT_CONFIGURED: Failure(
-        "the channel had no provider", "Configure it, then send again what was skipped."
-    ),
-    F.MISSING_DESTINATION: Failure("the user has no address there", "Nothing to do."),
-    F.BATCHED_INTO_DIGEST: Failure("it is part of a digest", "Nothing to do."),
-    F.EXPIRED: Failure("it was too old to be worth sending", "Nothing to do."),
-    F.CHANNEL_DISABLED: Failure("the user has switched the channel off", "Nothing to do."),
-}  # fmt: skip
-
+# What to do about a failure, for which alerts.words has the cause in words.
+_WAITS = "It is tried again by itself; nothing is lost."
+_ASK = "Ask the user; sending again will not help."
+_TWICE = "Sending again may reach people twice."
+_NOTHING = "Nothing to do."
+HELPS = {
+    F.TIMEOUT_CONNECT: _WAITS,
+    F.NETWORK: _WAITS,
+    F.RATE_LIMITED: _WAITS,
+    F.PROVIDER_UNAVAILABLE: "Send again when it works.",
+    F.POLICY_REFUSED: "Look at the sender's reputation, then send again.",
+    F.AUTH_FAILED: "Renew it; messages wait and nothing is lost.",
+    F.SENDER_REJECTED: "Verify the sender's domain with the provider.",
+    F.QUOTA_PROVIDER: "Wait for the provider's next day, or enlarge the plan.",
+    F.ACCOUNT_LIMITED: "Enable it in the account with the provider.",
+    F.UNEXPECTED_ANSWER: "Look at the address that is used, and at any proxy.",
+    F.REFUSALS_IN_A_ROW: "It is rather the channel; look there first.",
+    F.MISCONFIGURED: "Mend the variable that preflight names.",
+    F.OUTCOME_UNKNOWN: _TWICE,
+    F.SENDER_LOST: _TWICE,
+    F.RECIPIENT_INVALID: "Ask the user for another; sending again will not help.",
+    F.RECIPIENT_BLOCKED: _ASK,
+    F.PAYLOAD_INVALID: "Mend the text; sending again will not help.",
+    F.CHANNEL_NOT_CONFIGURED: "Configure it, then send again what was skipped.",
+    F.MISSING_DESTINATION: _NOTHING,
+    F.BATCHED_INTO_DIGEST: _NOTHING,
+    F.EXPIRED: _NOTHING,
+    F.CHANNEL_DISABLED: _NOTHING,
+}
 _OTHERS = {
     "attempts_exhausted": "all attempts are used up",
     "no_code": "the cause was not recorded",
@@ -114,28 +75,32 @@ _OTHERS = {
 
 
 def says(code: str | None, channel: str | None = None) -> str:
-    """A failure code as a clause that begins small: ``the mail server refuses our password``."""
-    if code in _OTHERS:
-        return _OTHERS[code]
-    known = FAILURES.get(F(code)) if code in F.__members__.values() else None
+    """Why a message failed or was left out, as a clause: ``the mail server was out of order``."""
+    known = BECAUSE.get(code or "") or _OTHERS.get(code or "")
     if known is None:
         return (code or "no reason was recorded").replace("_", " ")
-    return known.says.format(server=SERVERS.get(channel or "", "the provider"))
+    return known.replace("the provider", server(channel))
+
+
+def does(code: str | None, channel: str) -> str:
+    """What keeps a channel closed: ``the mail server refuses our password or key``."""
+    known = PROVIDER_DOES.get(code or "")
+    return f"{server(channel)} {known}" if known else says(code, channel)
 
 
 def helps(code: str | None) -> str:
     """What to do about a failure code; empty for an unknown one."""
-    return FAILURES[F(code)].helps if code in F.__members__.values() else ""
+    return HELPS[F(code)] if code and code in HELPS else ""
+
+
+def server(channel: str | None) -> str:
+    """Who answers on a channel."""
+    return SERVERS.get(channel or "", "the provider")
 
 
 def channel(name: str | None) -> str:
     """A channel's name as a word of its own."""
     return CHANNELS.get(name or "", name or "")
-
-
-def begin(text: str) -> str:
-    """The text with a capital letter."""
-    return text[:1].upper() + text[1:]
 
 
 def number(value: int | float | None) -> str:
