@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
 
-from alerts import db
+from alerts.db.together import with_times
 from alerts.health.counts import DELIVERIES, DIGESTS
 from alerts.locks import LOCK_NOT_ACQUIRED
 from alerts.paging import iso
 from alerts.phases import PHASES, Phase
-from alerts.runs.record import STALE_SECONDS
 
 RECENT_RUNS = 20  # of each sender
 
@@ -84,7 +84,9 @@ SELECT
             FROM alerts_engine_runs
             WHERE NOT dry_run
             ORDER BY started_at DESC, id DESC
-            LIMIT %(recent)s
+            LIMIT %(recent_runs)s * coalesce(
+                (SELECT senders FROM alerts_engine_state ORDER BY id DESC LIMIT 1), 1
+            )
         ) AS r
     ) AS recent,
     (
@@ -155,12 +157,10 @@ class Runs:
         }
 
 
-def read_runs(conn: db.Connection, senders: int) -> Runs:
-    """``senders``: hosts that may send at once, whose runs come together."""
-    values = {"stale": STALE_SECONDS, "recent": RECENT_RUNS * senders}
-    row = db.fetch_all(conn, RUNS, values)[0]
+def runs_of(row: Mapping[str, Any]) -> Runs:
+    """The row of :data:`RUNS`."""
     filled = {"last_sending": row["last_sending"] or {}, "recent": row["recent"] or []}
-    return Runs(**{**row, **filled})
+    return Runs(**with_times({**row, **filled}, "last_success_at", "now"))
 
 
 def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -145,5 +145,9 @@ def _blamed(problems: Iterable[ChannelProblem]) -> dict[str, list[str]]:
 
 def current(conn: db.Connection, settings: Settings) -> EngineState:
     """What the engine last ran with; before its first run what ``settings`` say."""
-    row = db.fetch_one(conn, CURRENT)
-    return EngineState(**row) if row else state_of(settings)
+    return state_in(db.fetch_all(conn, CURRENT), settings)
+
+
+def state_in(rows: Sequence[Mapping[str, Any]], settings: Settings) -> EngineState:
+    """The same, of what :data:`CURRENT` brought."""
+    return EngineState(**rows[0]) if rows else state_of(settings)

@@ -158,8 +158,11 @@ def test_a_row_skipped_for_want_of_a_provider_is_degraded_for_a_day(
     else:
         add_digest(conn, user, "telegram", **skipped)
     assert reasons_of(conn) == ("degraded", ["channel_not_configured"])
-    assert reasons_of(conn, NOW + DAY - MICROSECOND) == ("degraded", ["channel_not_configured"])
-    assert reasons_of(conn, NOW + DAY) == ("ok", [])
+    assert reasons_of(conn, NOW + DAY + MINUTE - MICROSECOND) == (
+        "degraded",
+        ["channel_not_configured"],
+    )
+    assert reasons_of(conn, NOW + DAY + MINUTE) == ("ok", [])
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_a_channel_fails_over_five_percent_and_from_five_failures_on(
             add_delivery(conn, user, add_alert(conn), status=status)
     # What the day no longer holds, other channels and other kinds do not count.
     for created_at, kind, channel in (
-        (NOW - DAY, "instant", "email"),
+        (NOW - DAY - MICROSECOND, "instant", "email"),
         (NOW, "index_digest", "email"),
         (NOW + MINUTE, "instant", "email"),
     ):
