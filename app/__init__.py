@@ -13,6 +13,7 @@ from alerts.settings.config import Settings
 from app import current, errors, public
 from app.admin import admin_blueprint
 from app.admin.metrics import metrics_blueprint
+from app.badge import badge_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
 
@@ -32,6 +33,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(admin_blueprint())
     app.register_blueprint(metrics_blueprint())
     app.register_blueprint(public.public_blueprint())
+    app.register_blueprint(badge_blueprint())
     errors.register(app)
     app.after_request(_never_cached)
     app.after_request(_name_route)
@@ -43,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _never_cached(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 
