@@ -8,6 +8,7 @@ Nothing of the app reads a body. TLS ends in front of the app.
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from concurrent.futures import Future
@@ -16,6 +17,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 # How long a client may take to send a head, to send the next one, or to hang up.
@@ -118,3 +120,20 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
+
+
+def _answer_error(client: socket.socket, status: int, reason: str, _quoting: str) -> None:
+    """Answer what never gets to the app, because it is no request, in the shape of the app's
+    errors; Gunicorn's own answer is HTML and quotes the client."""
+    if status == 501:  # which Gunicorn calls a bad request
+        reason = "Not Implemented"
+    error = {"code": reason.lower().replace(" ", "_"), "message": f"{reason}."}
+    body = json.dumps({"error": error})
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    util.write_nonblock(client, (head + body).encode())
+
+
+util.write_error = _answer_error

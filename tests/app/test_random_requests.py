@@ -42,7 +42,12 @@ def test_random_requests_find_nothing(database_url: str, conn: Connection, tmp_p
     ) as served:
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "schemathesis.cli", "run"),
+                *(sys.executable, "-m", "schemathesis.cli"),
+                *(
+                    "--config-file",
+                    str(CHECKOUT / "tests" / "support" / "schemathesis.toml"),
+                    "run",
+                ),
                 f"http://127.0.0.1:{served.port}/openapi.json",
                 *("--header", f"x-internal-token: {TOKEN}"),
                 *("--phases", "coverage,fuzzing,stateful", "--max-examples", str(EXAMPLES)),
