@@ -1,4 +1,4 @@
-"""The web app: admin endpoints for run history, health and repair, and two public routes."""
+"""The web app: admin endpoints, the operator's pages, metrics, unsubscribing, public routes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from flask import Flask, Response, request
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
 from alerts.settings.config import Settings
-from app import current, errors, public
+from app import current, errors, ops, public
 from app.admin import admin_blueprint
 from app.admin.metrics import metrics_blueprint
 from app.badge import badge_blueprint
+from app.unsubscribe import unsubscribe_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
 
@@ -34,7 +35,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(metrics_blueprint())
     app.register_blueprint(public.public_blueprint())
     app.register_blueprint(badge_blueprint())
+    app.register_blueprint(unsubscribe_blueprint())
     errors.register(app)
+    ops.install(app)
     app.after_request(_never_cached)
     app.after_request(_name_route)
     if not settings.internal_tokens:
