@@ -11,6 +11,7 @@ import psycopg2
 from alerts import db, migrations
 from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
+from alerts.health.badge import badge_address
 from alerts.redaction import describe_exception, redactor_for
 from alerts.runs import engine_state
 from alerts.settings import owner
@@ -42,6 +43,7 @@ class Report:
     providers: dict[str, str] = field(default_factory=dict)
     warnings: list[Finding] = field(default_factory=list)
     errors: list[Finding] = field(default_factory=list)
+    badge: str | None = None  # its address; not where CI is set, since logs can be public
 
     def error(self, id_: str, message: str, hint: str) -> None:
         """Note something that must be mended before a run."""
@@ -172,6 +174,7 @@ def _check_database(settings: Settings, report: Report) -> None:
             _check_migrations(conn, report)
             if report.migrations_ok:
                 _check_senders(conn, settings, report)
+                report.badge = None if settings.ci else badge_address(conn, settings)
     except psycopg2.Error as error:
         text = f"A check failed: {describe_exception(error, redactor_for(settings))}"
         report.error("database_check_failed", text, "See that the role may read the tables.")
