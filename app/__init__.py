@@ -1,5 +1,5 @@
-"""The web app: admin endpoints for run history, health and repair, the operator's pages, and two
-public routes."""
+"""The web app: admin endpoints for run history, health and repair, the operator's pages, public
+routes, and leaving."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from alerts.redaction import redactor_for
 from alerts.settings.config import Settings
 from app import current, errors, ops, public
 from app.admin import admin_blueprint
+from app.admin.metrics import metrics_blueprint
+from app.unsubscribe import unsubscribe_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
 
@@ -30,7 +32,9 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # answer a path with // with 404, not with an HTML redirect
     current.install(app, settings)
     app.register_blueprint(admin_blueprint())
+    app.register_blueprint(metrics_blueprint())
     app.register_blueprint(public.public_blueprint())
+    app.register_blueprint(unsubscribe_blueprint())
     errors.register(app)
     ops.install(app)
     app.after_request(_never_cached)

@@ -55,7 +55,10 @@ def _answer(status: int, code: str, message: str) -> Response:
 
 
 def _api_error(error: ApiError) -> Response:
-    return _answer(error.status, error.code, error.message)
+    response = _answer(error.status, error.code, error.message)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"  # HTTP asks for a scheme with each 401
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -74,8 +77,18 @@ _SENTENCES = {
 }
 
 
-def _database_error(error: psycopg2.Error) -> Response:
+def log_database_error(error: psycopg2.Error) -> None:
+    """Say in the log what the database said."""
     log.error("the database failed: %s", error)  # the handler describes and scrubs it
+
+
+def log_bug(error: Exception) -> None:
+    """Leave a traceback in the log."""
+    log.error("a request failed", exc_info=error)
+
+
+def _database_error(error: psycopg2.Error) -> Response:
+    log_database_error(error)
     if db.lacks_migrations(error):
         text = f"The database lacks tables that this version needs; {db.MIGRATE}."
         return _answer(503, "migrations_pending", text)
@@ -88,5 +101,5 @@ def _database_error(error: psycopg2.Error) -> Response:
 
 
 def _bug(error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
+    log_bug(error)
     return _answer(500, "internal_error", "The request failed; the log says why.")
