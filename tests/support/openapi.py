@@ -16,8 +16,8 @@ from werkzeug.test import TestResponse
 from app.openapi import DOCUMENT
 
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
-# Blueprints whose pages are for people: they are no part of the document.
-PAGES = ("ops",)
+# The operator's pages, and the way to them: they are no part of the document.
+PAGES = ("ops", "root")
 # What any address may answer: nothing of this method, and a fault of ours.
 ANYWHERE = (405, 500)
 
