@@ -90,7 +90,8 @@ def _check_settings(settings: Settings, report: Report) -> None:
         report.warn("allowlist_active", text, hint)
     if settings.app_base_url is None:
         hint = "Set ALERTS_APP_BASE_URL to the app's address."
-        report.warn("app_base_url_missing", "Messages carry no link to the app.", hint)
+        text = "Messages carry no link to the app, and emails none to unsubscribe."
+        report.warn("app_base_url_missing", text, hint)
     _check_owner(settings, report)
     short = weak_tokens(settings)
     if short:
@@ -125,6 +126,11 @@ def _check_channels(settings: Settings, report: Report) -> None:
     for unused in channels.unused:
         hint = f"Set {unused.variable} as it says, or unset it."
         report.warn("variable_unused", f"{unused.message}. No channel needs it.", hint)
+    by_mail = channels.providers.get("email", "outbox") != "outbox"
+    if by_mail and settings.app_base_url and not settings.app_base_url.startswith("https://"):
+        text = "Emails carry no one-click unsubscription, which large mail providers ask for."
+        hint = "Set ALERTS_APP_BASE_URL to an https address that reaches the web app."
+        report.warn("one_click_missing", text, hint)
     if channels.off:
         text = f"Switched off: {', '.join(sorted(channels.off))}."
         report.warn("channel_off", text, "Unset ALERTS_CHANNELS_OFF to use all channels again.")

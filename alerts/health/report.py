@@ -14,7 +14,7 @@ from alerts.db.together import Together, with_times
 from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.health import counts, queue
 from alerts.health.channels import STATE_TIMES, STATES, channel_state
-from alerts.health.counts import DELIVERIES, DIGESTS, Cell, HealthCounts, percentile
+from alerts.health.counts import DELIVERIES, DIGESTS, RISK, Cell, HealthCounts, percentile
 from alerts.health.facts import Facts
 from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST
 from alerts.health.run_figures import RUN_FIGURES, run_figures
@@ -296,6 +296,7 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
             for kind in OWN_KINDS
             if kind == "instant" or name in DIGEST_CHANNELS
         },
+        "risk_to_phone_seconds_24h": _took(reading.counts.waits.get((name, RISK), {})),
         "in_doubt": doubts,
         "paused": any(each["channel"] in (None, name) for each in reading.paused),
     }

@@ -48,7 +48,7 @@ IDS = {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
         "app_base_url_missing", "token_missing", "token_short", "no_channel", "outbox_in_use",
         "row_security_filters", "channel_off", "variable_unused", "database_newer",
-        "senders_differ",
+        "senders_differ", "one_click_missing",
     },
 }  # fmt: skip
 
@@ -106,6 +106,7 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
         ({"ALERTS_CLOCK": NOW.isoformat()}, "clock_frozen"),
         ({"ALERTS_SEND_ALLOWLIST_USER_IDS": "1,2"}, "allowlist_active"),
         ({"ALERTS_APP_BASE_URL": ""}, "app_base_url_missing"),
+        ({"ALERTS_APP_BASE_URL": "http://app.example.com"}, "one_click_missing"),
         ({"INTERNAL_RUNNER_TOKEN": ""}, "token_missing"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-of-23-characters.."}, "token_short"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-new-that-is-long-enough,hush-old"}, "token_short"),
