@@ -16,10 +16,12 @@ from alerts.runs.record import STALE_SECONDS
 
 RECENT_RUNS = 20  # of each sender
 
-# The newest run, the newest finished one, the last that sent, the last success, all on wall time,
-# how many runs are stale, which phases the last runs were locked out of (or have done, also those
-# under way: of hosts that start together one does the phase and the others are locked out), and how
-# far off the clock of the newest was. Dry runs prove nothing about delivery and are left out.
+SCHEDULED_STARTS = 50  # from which the usual lateness is learned
+
+# The newest run, the newest finished one with its phases, the last that sent, the last success, all
+# on wall time; the last runs, also those under way, with what kept them from working; the newest
+# dry run; the silent runs; when the schedule started runs; what the newest run's machine knows.
+# Dry runs prove nothing about delivery and are left out of the others.
 RUNS = """
 SELECT
     (
@@ -34,11 +36,22 @@ SELECT
     ) AS last_run,
     (
         SELECT jsonb_build_object(
-            'run_id', run_id, 'status', status, 'counts', counts, 'finished_at', finished_at
+            'run_id', r.run_id, 'status', r.status, 'counts', r.counts, 'started_at', r.started_at,
+            'finished_at', r.finished_at, 'error_summary', r.error_summary,
+            'phases', (
+                SELECT jsonb_agg(
+                    jsonb_build_object(
+                        'phase', i.phase, 'status', i.status, 'error_summary', i.error_summary
+                    )
+                    ORDER BY i.started_at, i.id
+                )
+                FROM alerts_engine_run_items AS i
+                WHERE i.run_id = r.run_id
+            )
         )
-        FROM alerts_engine_runs
-        WHERE NOT dry_run AND status <> 'running'
-        ORDER BY started_at DESC, id DESC
+        FROM alerts_engine_runs AS r
+        WHERE NOT r.dry_run AND r.status <> 'running'
+        ORDER BY r.started_at DESC, r.id DESC
         LIMIT 1
     ) AS last_finished,
     (
@@ -62,25 +75,40 @@ SELECT
         LIMIT 1
     ) AS last_success_at,
     (
-        SELECT count(*)
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'run_id', run_id, 'started_at', started_at,
+                'heard_at', coalesce(heartbeat_at, started_at)
+            )
+            ORDER BY started_at DESC, id DESC
+        )
         FROM alerts_engine_runs
         WHERE status = 'running'
           AND coalesce(heartbeat_at, started_at)
               < clock_timestamp() - %(stale)s * interval '1 second'
-    ) AS stale_runs,
+    ) AS silent,
     (
         SELECT jsonb_agg(
             jsonb_build_object(
+                'run_id', r.run_id,
+                'status', r.status,
                 'started_at', r.started_at,
+                'finished_at', r.finished_at,
+                'heard_at', coalesce(r.heartbeat_at, r.started_at),
+                'triggered_by', r.triggered_by,
+                'error_summary', left(r.error_summary, 300),
                 'skipped', (
                     SELECT jsonb_object_agg(p.key, p.value -> 'skipped')
                     FROM jsonb_each(r.counts) AS p
-                )
+                ),
+                'stopped_early', r.counts #>> '{c,stopped_early}',
+                'rescued', coalesce((r.counts #>> '{c,deliveries,rescued}')::bigint, 0)
+                    + coalesce((r.counts #>> '{c,digests,rescued}')::bigint, 0)
             )
             ORDER BY r.started_at DESC, r.id DESC
         )
         FROM (
-            SELECT id, started_at, counts
+            SELECT *
             FROM alerts_engine_runs
             WHERE NOT dry_run
             ORDER BY started_at DESC, id DESC
@@ -88,12 +116,36 @@ SELECT
         ) AS r
     ) AS recent,
     (
-        SELECT clock_skew_seconds
+        SELECT jsonb_build_object(
+            'run_id', run_id, 'started_at', started_at, 'triggered_by', triggered_by,
+            'sending', counts -> 'c'
+        )
         FROM alerts_engine_runs
+        WHERE dry_run AND status <> 'running' AND started_at > clock_timestamp() - interval '7 days'
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS clock_skew_seconds,
+    ) AS last_dry,
+    (
+        SELECT jsonb_agg(jsonb_build_array(s.started_at, s.late_seconds))
+        FROM (
+            SELECT started_at, late_seconds
+            FROM alerts_engine_runs
+            WHERE triggered_by = 'github_actions_schedule' AND NOT rerun
+            ORDER BY started_at DESC, id DESC
+            LIMIT %(starts)s
+        ) AS s
+    ) AS scheduled,
+    newest.clock_skew_seconds,
+    newest.spooled_records,
+    newest.spooled_since,
     clock_timestamp() AS now
+FROM (SELECT) AS one
+LEFT JOIN (
+    SELECT clock_skew_seconds, spooled_records, spooled_since
+    FROM alerts_engine_runs
+    ORDER BY started_at DESC, id DESC
+    LIMIT 1
+) AS newest ON TRUE
 """
 
 
@@ -114,9 +166,13 @@ class Runs:
     last_finished: dict[str, Any] | None
     last_sending: dict[str, Any]  # counts of phase C; empty when none has sent
     last_success_at: datetime | None
-    stale_runs: int
-    recent: list[dict[str, Any]]  # the newest first: by phase why it was skipped, or None
+    silent: list[dict[str, Any]]  # running by their row, and not heard of
+    recent: list[dict[str, Any]]  # the newest first; ``skipped``: by phase why, or None
+    last_dry: dict[str, Any] | None
+    scheduled: list[list[Any]]  # start and seconds of lateness, the newest first
     clock_skew_seconds: int | None  # of the newest run's machine: how far ahead it is
+    spooled_records: int | None  # that wait beside the newest run's machine
+    spooled_since: datetime | None
     now: datetime  # the database's wall clock
 
     @property
@@ -157,10 +213,14 @@ class Runs:
 
 def read_runs(conn: db.Connection, senders: int) -> Runs:
     """``senders``: hosts that may send at once, whose runs come together."""
-    values = {"stale": STALE_SECONDS, "recent": RECENT_RUNS * senders}
+    values = {
+        "stale": STALE_SECONDS,
+        "recent": RECENT_RUNS * senders,
+        "starts": SCHEDULED_STARTS,
+    }
     row = db.fetch_all(conn, RUNS, values)[0]
-    filled = {"last_sending": row["last_sending"] or {}, "recent": row["recent"] or []}
-    return Runs(**{**row, **filled})
+    lists = {name: row[name] or [] for name in ("silent", "recent", "scheduled")}
+    return Runs(**{**row, **lists, "last_sending": row["last_sending"] or {}})
 
 
 def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:

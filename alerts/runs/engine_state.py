@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -29,7 +29,9 @@ WITH told AS (
         %(channels_configured)s::text[] AS channels_configured,
         %(channels_off)s::text[] AS channels_off,
         %(channels_misconfigured)s::jsonb AS channels_misconfigured,
-        %(senders)s::integer AS senders
+        %(senders)s::integer AS senders,
+        %(providers)s::jsonb AS providers,
+        %(input_max_age_hours)s::integer AS input_max_age_hours
 ),
 newest AS (
     SELECT * FROM alerts_engine_state ORDER BY id DESC LIMIT 1
@@ -40,17 +42,19 @@ same AS (
     FROM newest AS n, told AS t
     WHERE s.id = n.id
       AND (n.git_sha, n.enabled, n.allowlist, n.max_send_per_run, n.interval_minutes, n.timezone,
-           n.channels_configured, n.channels_off, n.channels_misconfigured, n.senders)
+           n.channels_configured, n.channels_off, n.channels_misconfigured, n.senders, n.providers,
+           n.input_max_age_hours)
           IS NOT DISTINCT FROM
           (t.git_sha, t.enabled, t.allowlist, t.max_send_per_run, t.interval_minutes, t.timezone,
-           t.channels_configured, t.channels_off, t.channels_misconfigured, t.senders)
+           t.channels_configured, t.channels_off, t.channels_misconfigured, t.senders, t.providers,
+           t.input_max_age_hours)
     RETURNING s.id
 ),
 added AS (
     INSERT INTO alerts_engine_state (
         first_run_id, last_run_id, first_at, last_at, git_sha, enabled, allowlist,
         max_send_per_run, interval_minutes, timezone, channels_configured, channels_off,
-        channels_misconfigured, senders
+        channels_misconfigured, senders, providers, input_max_age_hours
     )
     SELECT %(run_id)s, %(run_id)s, clock_timestamp(), clock_timestamp(), t.*
     FROM told AS t
@@ -62,13 +66,14 @@ WHERE EXISTS (SELECT FROM added)
   AND id IN (SELECT id FROM alerts_engine_state ORDER BY id DESC OFFSET %(kept_before)s)
 """
 
-CURRENT = """
+LATEST = """
 SELECT
     first_at, last_at, git_sha, enabled, allowlist, max_send_per_run, interval_minutes, timezone,
-    channels_configured, channels_off, channels_misconfigured, senders
+    channels_configured, channels_off, channels_misconfigured, senders, providers,
+    input_max_age_hours
 FROM alerts_engine_state
 ORDER BY id DESC
-LIMIT 1
+LIMIT %(amount)s
 """
 
 
@@ -86,6 +91,8 @@ class EngineState:
     git_sha: str | None = None
     channels_off: list[str] | None = None
     senders: int = 1  # hosts that may send at once
+    providers: dict[str, str] = field(default_factory=dict)  # by channel
+    input_max_age_hours: int = 26
     first_at: datetime | None = None
     last_at: datetime | None = None
 
@@ -96,6 +103,7 @@ class EngineState:
         return {
             **fields,
             "channels_misconfigured": blamed,
+            "providers": json.dumps(self.providers, sort_keys=True),
             "run_id": run_id,
             "kept_before": KEPT - 1,
         }
@@ -115,6 +123,8 @@ class EngineState:
             "channels_off": self.channels_off or [],
             "channels_misconfigured": self.channels_misconfigured,
             "senders": self.senders,
+            "providers": self.providers,
+            "input_max_age_hours": self.input_max_age_hours,
         }
 
 
@@ -132,6 +142,8 @@ def state_of(settings: Settings) -> EngineState:
         channels_off=sorted(channels.off),
         channels_misconfigured=_blamed(channels.problems),
         senders=settings.senders,
+        providers=dict(sorted(channels.providers.items())),
+        input_max_age_hours=settings.input_max_age_hours,
     )
 
 
@@ -145,5 +157,11 @@ def _blamed(problems: Iterable[ChannelProblem]) -> dict[str, list[str]]:
 
 def current(conn: db.Connection, settings: Settings) -> EngineState:
     """What the engine last ran with; before its first run what ``settings`` say."""
-    row = db.fetch_one(conn, CURRENT)
-    return EngineState(**row) if row else state_of(settings)
+    return latest(conn, settings, 1)[0]
+
+
+def latest(conn: db.Connection, settings: Settings, amount: int) -> list[EngineState]:
+    """The last ``amount`` changes of it, the newest first; the oldest of them may have begun
+    before. Never empty: before its first run it is what ``settings`` say."""
+    rows = db.fetch_all(conn, LATEST, {"amount": amount})
+    return [EngineState(**row) for row in rows] or [state_of(settings)]
