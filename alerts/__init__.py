@@ -1,0 +1,1 @@
+VERSION = "2.0.0"  # as in pyproject.toml

@@ -1,6 +1,6 @@
 -- The figures of delivery health, kept by the database itself, so that rows written by hand count
--- too: how many deliveries and digests were created in each minute, hour and six hours, by what
--- became of them. Health sums the largest buckets that fit a window, and single rows at its edges.
+-- too: how many deliveries and digests were created in each minute, ten minutes, hour and six hours,
+-- by what became of them. Health sums the largest buckets that fit between two minutes.
 --
 -- Statement-level triggers append what a statement changed to alerts_health_changes. It has no
 -- key, so writers never wait for each other there, however long their transactions are. Now and
@@ -13,7 +13,7 @@ SELECT pg_catalog.set_config(
 
 CREATE TABLE IF NOT EXISTS alerts_health_counts (
     source TEXT NOT NULL,  -- deliveries, digests; delivery_waits, digest_waits: of those sent
-    level TEXT NOT NULL,  -- minute, hour, six_hours
+    level TEXT NOT NULL,  -- minute, ten_minutes, hour, six_hours
     bucket TIMESTAMPTZ NOT NULL,  -- of created_at
     channel TEXT NOT NULL,
     kind TEXT NOT NULL,
@@ -117,6 +117,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
     VALUES
         ('minute', minute),
+        ('ten_minutes', date_bin(interval '10 minutes', minute, timestamptz '2000-01-01 00:00+00')),
         ('hour', date_bin(interval '1 hour', minute, timestamptz '2000-01-01 00:00+00')),
         ('six_hours', date_bin(interval '6 hours', minute, timestamptz '2000-01-01 00:00+00'));
 END;

@@ -1,17 +1,18 @@
-"""What else the verdict needs to know of the database, in one round trip."""
+"""What else the verdict needs to know of the database."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import Any
 
-from alerts import db, migrations
-from alerts.health.input import INPUT, Input
+from alerts import migrations
 
 # Which migrations are applied, how many messages each run holds, and when the next message of
-# each channel that waits for its time is due; together with the newest input.
-AROUND = f"""
+# each channel that waits for its time is due (business time).
+AROUND = """
 SELECT
     ARRAY(SELECT name FROM schema_migrations ORDER BY version) AS applied,
     (
@@ -35,9 +36,20 @@ SELECT
             FROM unnest(%(channels)s::text[]) AS c (channel)
         ) AS next
         WHERE next.due_at IS NOT NULL
-    ) AS next_due,
-    {INPUT}
-"""  # noqa: S608  (composed of constants)
+    ) AS next_due
+"""
+
+# Who keeps others from writing to the table of runs, as far as the role may see it.
+RECORDS_LOCKED = """
+SELECT l.pid, a.application_name, a.backend_start
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'relation'
+  AND l.granted
+  AND l.relation = to_regclass('alerts_engine_runs')
+  AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+ORDER BY a.backend_start, l.pid
+"""
 
 
 @dataclass(frozen=True)
@@ -47,24 +59,21 @@ class Around:
     applied: tuple[str, ...]  # migrations
     held_by_run: dict[str, int]
     next_due: dict[str, datetime]
-    input: Input
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Around:
+        """The row of :data:`AROUND`."""
+        due = (row["next_due"] or {}).items()
+        return cls(
+            applied=tuple(row["applied"]),
+            held_by_run=row["held_by_run"] or {},
+            next_due={name: datetime.fromisoformat(at) for name, at in due},
+        )
 
     @property
     def lacking(self) -> tuple[str, ...]:
         """Migrations that this version has and the database lacks."""
         return tuple(name for name in files_at_hand() if name not in self.applied)
-
-
-def read_around(conn: db.Connection, channels: tuple[str, ...], now: datetime) -> Around:
-    """Read all of it at ``now`` (business time). Raises ``psycopg2.Error``."""
-    row = db.fetch_all(conn, AROUND, {"now": now, "channels": list(channels)})[0]
-    due = (row["next_due"] or {}).items()
-    return Around(
-        applied=tuple(row["applied"]),
-        held_by_run=row["held_by_run"] or {},
-        next_due={name: datetime.fromisoformat(at) for name, at in due},
-        input=Input.of(row),
-    )
 
 
 @cache

@@ -1,50 +1,48 @@
-"""How many deliveries and digests became what, in windows that are true to the microsecond.
+"""How many deliveries and digests became what: in the last hour, day and week, and in the charts.
 
-The database keeps counts by six hours, hour and minute (``sql/0007_health_counts.sql``). The time
-looked at is cut at every edge of a window, an hour or a day into stretches. Whole blocks of six
-hours of a stretch are read as such; of a block that an edge cuts the hours; of such an hour the
-minutes; of a minute that a window's edge cuts the rows. At the clock's end the current hour is
-taken whole, and what lies after the clock is taken away: that is nothing but in a replay. What
-changed of late is not in the counts yet and is read by minute. So the price depends neither on
-history nor on the volume. What a run holds at the moment is queued in the tables and counted so;
-here it is told as sending.
+The database keeps counts by minute, ten minutes, hour and six hours
+(``sql/0007_health_counts.sql``). Windows and charts begin and end with a minute. These marks cut
+the time into stretches, each is read by the largest whole buckets that it holds
+(:mod:`alerts.health.windows`), and whatever health tells is a sum of stretches. What changed of
+late is not in the counts yet and is read as it was noted. So the price depends neither on history
+nor on volume.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from alerts import db
 from alerts.health.windows import (
+    DAY,
+    HOUR,
     MINUTE,
+    WEEK,
+    Piece,
     clock_hours,
     floor,
+    pieces,
     product_days,
-    spans_of,
 )
 
 DELIVERIES, DIGESTS = "deliveries", "digests"
-_WAITS = ("delivery_waits", "digest_waits")
+SPANS = {"last_hour": HOUR, "last_day": DAY, "last_week": WEEK}
+_WAITS = {"delivery_waits": "instant", "digest_waits": "digest"}  # with the kind of message
 
-# The counts of every stretch (numbered by its first edge), and of the last day how long what was
-# sent took. Piece by piece with OFFSET 0, since only then the planner takes the index; the rows
-# of cut minutes by constants, since only then it knows how few they are.
-COUNTS = """
-WITH piece AS (
-    SELECT *
+# What was created in each stretch, alike rows together; ``since`` is the start of the stretch.
+# Piece by piece with OFFSET 0, since only then the planner takes the index; the sum of integers is
+# much the cheaper one. What a run holds is queued in the tables, and told as sending.
+STRETCHES = """
+found AS (
+    SELECT c.*
     FROM unnest(
-        %(sources)s::text[], %(levels)s::text[], %(signs)s::integer[],
-        %(starts)s::timestamptz[], %(ends)s::timestamptz[]
-    ) AS p (source, level, sign, starts, ends)
-),
-kept AS (
-    SELECT c.*, p.sign
-    FROM piece AS p
+        %(sources)s::text[], %(levels)s::text[], %(starts)s::timestamptz[],
+        %(ends)s::timestamptz[]
+    ) AS p (source, level, starts, ends)
     CROSS JOIN LATERAL (
         SELECT *
         FROM alerts_health_counts AS c
@@ -53,99 +51,48 @@ kept AS (
         OFFSET 0
     ) AS c
     UNION ALL
-    SELECT *, 1
-    FROM alerts_health_recent
-    WHERE bucket >= %(cut_0_end)s AND bucket < %(now_end)s
-      AND CASE WHEN wait_seconds < 0
-          THEN bucket NOT IN (%(cut_1)s, %(cut_2)s)
-          ELSE bucket >= %(cut_1_end)s
-      END
-),
-cut AS (  -- added up first: a fan-out's rows are thousands, and alike
-    SELECT
-        'deliveries' AS source, created_at::timestamptz AS created_at, channel,
-        delivery_kind AS kind, status, failure_code, attempts, count(*) AS amount
-    FROM user_alert_deliveries
-    WHERE (created_at >= %(cut_0)s AND created_at < %(cut_0_end)s)
-       OR (created_at >= %(cut_1)s AND created_at < %(cut_1_end)s)
-       OR (created_at >= %(cut_2)s AND created_at < %(cut_2_end)s)
-       OR (created_at > %(now)s AND created_at < %(now_end)s)
-    GROUP BY 2, 3, 4, 5, 6, 7
+    SELECT * FROM alerts_health_recent WHERE bucket >= %(start)s AND bucket < %(end)s
     UNION ALL
     SELECT
-        'digests', created_at::timestamptz, channel, 'digest', status, failure_code, attempts,
-        count(*)
-    FROM user_alert_digests
-    WHERE (created_at >= %(cut_0)s AND created_at < %(cut_0_end)s)
-       OR (created_at >= %(cut_1)s AND created_at < %(cut_1_end)s)
-       OR (created_at >= %(cut_2)s AND created_at < %(cut_2_end)s)
-       OR (created_at > %(now)s AND created_at < %(now_end)s)
-    GROUP BY 2, 3, 5, 6, 7
-),
-cut_sent AS (
-    SELECT
-        'delivery_waits' AS source, created_at::timestamptz AS created_at, channel,
-        delivery_kind AS kind, sent_at - created_at AS waited
-    FROM user_alert_deliveries
-    WHERE status = 'sent' AND sent_at IS NOT NULL
-      AND ((created_at >= %(day_ago)s AND created_at < %(cut_1_end)s)
-           OR (created_at > %(now)s AND created_at < %(now_end)s))
-    UNION ALL
-    SELECT
-        'digest_waits', created_at::timestamptz, channel, 'digest',
-        sent_at - greatest(created_at, window_end)
-    FROM user_alert_digests
-    WHERE status = 'sent' AND sent_at IS NOT NULL
-      AND ((created_at >= %(day_ago)s AND created_at < %(cut_1_end)s)
-           OR (created_at > %(now)s AND created_at < %(now_end)s))
-),
-leased AS (
-    SELECT
-        'deliveries' AS source, d.created_at::timestamptz AS created_at, d.channel,
-        d.delivery_kind AS kind, d.failure_code, d.attempts
-    FROM alerts_leased AS l
-    JOIN user_alert_deliveries AS d ON d.id = l.id
-    WHERE l.source = 'deliveries' AND d.status = 'queued'
-    UNION ALL
-    SELECT
-        'digests', g.created_at::timestamptz, g.channel, 'digest', g.failure_code, g.attempts
-    FROM alerts_leased AS l
-    JOIN user_alert_digests AS g ON g.id = l.id
-    WHERE l.source = 'digests' AND g.status = 'queued'
-),
-counted AS (
-    SELECT
-        source,
-        CASE WHEN wait_seconds < 0 THEN width_bucket(bucket, %(edges)s) ELSE 0 END AS stretch,
-        channel, kind, status, failure_code, retried, wait_seconds,
-        (sign * amount)::integer AS amount  -- the sum of integers is much the cheaper one
-    FROM kept
-    UNION ALL
-    SELECT
-        source, width_bucket(created_at, %(edges)s), channel, kind, status,
-        coalesce(failure_code, ''), alerts_health_retried(status, attempts::integer), -1,
-        (CASE WHEN created_at > %(now)s THEN -1 ELSE 1 END * amount)::integer
-    FROM cut
-    UNION ALL
-    SELECT
-        l.source, width_bucket(l.created_at, %(edges)s), l.channel, l.kind, told.status,
-        coalesce(l.failure_code, ''), alerts_health_retried(told.status, l.attempts::integer), -1,
-        told.amount
-    FROM leased AS l
+        h.source, 'row', h.created_at, h.channel, h.kind, told.status, coalesce(h.failure_code, ''),
+        alerts_health_retried(told.status, h.attempts::integer), -1, told.amount
+    FROM held AS h
     CROSS JOIN (VALUES ('queued', -1), ('sending', 1)) AS told (status, amount)
-    WHERE l.created_at <= %(now)s
-    UNION ALL
+    WHERE h.created_at >= %(start)s AND h.created_at < %(end)s
+),
+stretches AS MATERIALIZED (
     SELECT
-        source, 0, channel, kind, '', '', FALSE, alerts_health_wait_seconds(waited),
-        CASE WHEN created_at > %(now)s THEN -1 ELSE 1 END
-    FROM cut_sent
+        source, (%(marks)s::timestamptz[])[width_bucket(bucket, %(marks)s::timestamptz[])] AS since,
+        channel, kind, status, failure_code, retried, wait_seconds, sum(amount::integer) AS amount
+    FROM found
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 )
+"""
+
+# What became of the rows of each window; of what was sent also in how many seconds.
+CELLS = """
 SELECT
-    source, stretch - 1 AS stretch, channel, kind, status, nullif(failure_code, '') AS failure_code,
-    retried, wait_seconds, sum(amount) AS amount
-FROM counted
-GROUP BY source, stretch, channel, kind, status, failure_code, retried, wait_seconds
-HAVING sum(amount) <> 0
+    source, channel, kind, status, nullif(failure_code, '') AS failure_code, retried, wait_seconds,
+    coalesce(sum(amount) FILTER (WHERE since >= %(last_hour)s), 0)::bigint AS last_hour,
+    coalesce(sum(amount) FILTER (WHERE since >= %(last_day)s), 0)::bigint AS last_day,
+    coalesce(sum(amount) FILTER (WHERE since >= %(last_week)s), 0)::bigint AS last_week
+FROM stretches
+GROUP BY source, channel, kind, status, stretches.failure_code, retried, wait_seconds
+"""
+
+# The engine's own rows between each two edges of a chart, and what became of them by now.
+POINTS = """
+SELECT
+    chart.name AS chart, s.source, width_bucket(s.since, chart.edges) - 1 AS place,
+    sum(s.amount)::bigint AS created,
+    coalesce(sum(s.amount) FILTER (WHERE s.status = 'sent'), 0)::bigint AS sent,
+    coalesce(sum(s.amount) FILTER (WHERE s.status = 'failed'), 0)::bigint AS failed
+FROM stretches AS s
+CROSS JOIN (
+    VALUES ('per_hour', %(per_hour)s::timestamptz[]), ('per_day', %(per_day)s::timestamptz[])
+) AS chart (name, edges)
+WHERE s.wait_seconds < 0 AND s.kind IN ('instant', 'digest')
+GROUP BY 1, 2, 3
 """
 
 # Since when a trigger could not count a change.
@@ -153,9 +100,8 @@ STALE_SINCE = "SELECT min(since) AS since FROM alerts_health_stale"
 
 
 class Cell(NamedTuple):
-    """So many rows, alike in all that health tells apart; ``at`` is the start of their stretch."""
+    """So many rows, alike in all that health tells apart."""
 
-    at: datetime
     channel: str
     kind: str
     status: str
@@ -166,84 +112,72 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class HealthCounts:
-    """What was created in the last seven days, by source (deliveries, digests)."""
+    """What was created of late, by source (deliveries, digests)."""
 
-    now: datetime
-    zone: ZoneInfo
-    cells: dict[str, list[Cell]]
+    windows: dict[tuple[str, timedelta], list[Cell]]  # by source and span
     waits: dict[tuple[str, str], dict[int, int]]  # by channel and kind: rows by seconds, last day
-    stale_since: datetime | None  # wall time; from then on the figures may be wrong
-
-    def window(self, source: str, span: timedelta) -> list[Cell]:
-        """The rows created in the last ``span`` (an hour, a day or a week), its older edge out.
-
-        The stretches of the window are added up, one cell for all rows that are alike.
-        """
-        since = self.now - span
-        amounts: defaultdict[tuple[str, str, str, str | None, bool], int] = defaultdict(int)
-        for at, channel, kind, status, code, retried, amount in self.cells[source]:
-            if at > since:
-                amounts[channel, kind, status, code, retried] += amount
-        return [Cell(since, *alike, amount) for alike, amount in amounts.items()]
-
-    def per_hour(self) -> list[db.Row]:
-        """The 24 clock hours (UTC) up to the current one, oldest first."""
-        return self._points(clock_hours(self.now))
-
-    def per_day(self) -> list[db.Row]:
-        """The 7 product days up to today, oldest first."""
-        return self._points(product_days(self.now, self.zone))
-
-    def _points(self, edges: list[datetime]) -> list[db.Row]:
-        """``{"starts", "deliveries": {"created", "sent", "failed"}, "digests": ...}`` a stretch
-        between two edges: what was created in it, and of that sent and failed by now."""
-        points: list[db.Row] = [{"starts": edge.isoformat()} for edge in edges[:-1]]
-        for source, cells in self.cells.items():
-            for point in points:
-                point[source] = {"created": 0, "sent": 0, "failed": 0}
-            for at, _, kind, status, _, _, amount in cells:
-                place = bisect_right(edges, at) - 1
-                if not 0 <= place < len(points) or kind not in ("instant", "digest"):
-                    continue
-                counts = points[place][source]
-                counts["created"] += amount
-                if status in ("sent", "failed"):
-                    counts[status] += amount
-        return points
+    charts: dict[str, list[dict[str, Any]]]  # per_hour and per_day: a point a stretch, oldest first
 
 
-def read_counts(conn: db.Connection, now: datetime, zone: ZoneInfo) -> HealthCounts:
-    """All figures in one statement, true at ``now``; days are those of ``zone``."""
-    now = now.astimezone(UTC)
-    since, edges, shared, day = spans_of(now, zone)
-    pieces = [(source, *p) for source in (DELIVERIES, DIGESTS) for p in shared]
-    pieces += [(source, *p) for source in _WAITS for p in day]
-    names = ("sources", "levels", "starts", "ends", "signs")
-    parameters: dict[str, object] = {
-        name: list(values) for name, values in zip(names, zip(*pieces, strict=True), strict=True)
-    }
-    for number, edge in enumerate(since):
-        minute = floor(edge, MINUTE)
-        parameters |= {f"cut_{number}": minute, f"cut_{number}_end": minute + MINUTE}
-    parameters |= {"edges": edges, "day_ago": since[1], "now": now}
-    parameters["now_end"] = floor(now, MINUTE) + MINUTE
-    stale_since = db.fetch_all(conn, STALE_SINCE)[0]["since"]
-    cells: dict[str, list[Cell]] = {DELIVERIES: [], DIGESTS: []}
-    found = HealthCounts(now, zone, cells, defaultdict(dict), stale_since)
-    with conn.cursor() as cursor:  # no dictionaries: it is hundreds of rows
-        cursor.execute(COUNTS, parameters)
-        for source, stretch, channel, kind, status, code, retried, waited, amount in cursor:
-            if waited >= 0:
-                message = "digest" if source == "digest_waits" else "instant"
-                if kind == message:  # a delivery of another kind is no message of its own
-                    found.waits[channel, message][waited] = amount
-            elif stretch >= 0:
-                cell = Cell(edges[stretch], channel, kind, status, code, retried, amount)
-                found.cells[source].append(cell)
+def parameters(now: datetime, zone: ZoneInfo) -> dict[str, Any]:
+    """What the statements take at ``now``; days are those of ``zone``."""
+    minute = floor(now.astimezone(UTC), MINUTE)
+    windows = {name: minute - span for name, span in SPANS.items()}
+    charts = {"per_hour": clock_hours(minute), "per_day": product_days(minute, zone)}
+    marks = {*windows.values(), *charts["per_hour"], *charts["per_day"]}
+    end = minute + MINUTE  # what is later lies after the clock
+    edges = [*sorted(mark for mark in marks if mark < end), end]
+    read = _read(pieces(edges), (DELIVERIES, DIGESTS))
+    read += _read(pieces([windows["last_day"], end]), _WAITS)
+    sources, levels, starts, ends = map(list, zip(*read, strict=True))
+    return {
+        **windows, **charts, "marks": edges[:-1], "start": edges[0], "end": end,
+        "sources": sources, "levels": levels, "starts": starts, "ends": ends,
+    }  # fmt: skip
+
+
+def _read(of_each: list[Piece], sources: Iterable[str]) -> list[tuple[object, ...]]:
+    return [(source, *piece) for source in sources for piece in of_each]
+
+
+def counts_of(
+    asked: Mapping[str, Any], cells: Iterable[dict[str, Any]], points: Iterable[dict[str, Any]]
+) -> HealthCounts:
+    """The rows of :data:`CELLS` and :data:`POINTS` for these parameters, in order."""
+    found = HealthCounts(
+        windows={(each, span): [] for each in (DELIVERIES, DIGESTS) for span in SPANS.values()},
+        waits=defaultdict(dict),
+        charts={name: _empty_chart(asked[name]) for name in ("per_hour", "per_day")},
+    )
+    for row in cells:
+        source, channel, kind = row["source"], row["channel"], row["kind"]
+        if source in _WAITS:
+            # A delivery of another kind is no message of its own.
+            if kind == _WAITS[source] and row["last_day"]:
+                found.waits[channel, kind][row["wait_seconds"]] = row["last_day"]
+            continue
+        for name, span in SPANS.items():
+            if row[name]:
+                cell = Cell(channel, kind, row["status"], row["failure_code"], row["retried"],
+                            row[name])  # fmt: skip
+                found.windows[source, span].append(cell)
+    for row in points:
+        chart = found.charts[row["chart"]]
+        if 0 <= row["place"] < len(chart):
+            chart[row["place"]][row["source"]] = {
+                name: row[name] for name in ("created", "sent", "failed")
+            }
     return found
 
 
-def percentile(amounts: dict[int, int], share: float) -> int | None:
+def _empty_chart(edges: list[datetime]) -> list[dict[str, Any]]:
+    nothing = {"created": 0, "sent": 0, "failed": 0}
+    return [
+        {"starts": edge.isoformat(), DELIVERIES: nothing, DIGESTS: nothing} for edge in edges[:-1]
+    ]
+
+
+def percentile(amounts: Mapping[int, int], share: float) -> int | None:
     """The smallest value that at least ``share`` of all do not exceed (the nearest rank)."""
     wanted, seen = share * sum(amounts.values()), 0
     for value in sorted(amounts):

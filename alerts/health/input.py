@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from alerts import db
+from alerts.db.together import with_times
 from alerts.paging import iso
 from alerts.phases.generate import FIRES_AT
 
 # The newest input that there is at the business time, of the window that alerts look at; the newest
-# alert; and the highest score of the last day. Part of a statement of :mod:`alerts.health.around`.
+# alert; and the highest score of the last day.
 INPUT = """
+SELECT
     (
         SELECT inserted_at::timestamptz
         FROM events
@@ -71,9 +73,10 @@ class Input:
     highest: dict[str, Any] | None  # ``score``, ``region``, ``asset`` of the last 24 hours
 
     @classmethod
-    def of(cls, row: db.Row) -> Input:
-        """From a row of the statement that :data:`INPUT` is part of."""
-        return cls(**{name: row[name] for name in cls.__dataclass_fields__})
+    def of(cls, row: Mapping[str, Any]) -> Input:
+        """The row of :data:`INPUT`."""
+        times = ("newest_event", "newest_index", "newest_asset", "newest_alert")
+        return cls(**with_times(row, *times))
 
     @property
     def newest_score(self) -> datetime | None:

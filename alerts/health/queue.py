@@ -1,13 +1,29 @@
-"""What waits and what is in doubt: the queue as delivery health tells it."""
+"""What waits, what runs hold, and what is in doubt: the queue as delivery health tells it."""
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from alerts import db
+# The rows that leases hold and that are still to be sent; whether the lease has lapsed, on the
+# wall clock.
+HELD = """
+held AS MATERIALIZED (
+    SELECT
+        'deliveries' AS source, d.created_at::timestamptz AS created_at, d.channel,
+        d.delivery_kind AS kind, d.failure_code, d.attempts, l.until < clock_timestamp() AS lapsed
+    FROM alerts_leased AS l
+    JOIN user_alert_deliveries AS d ON d.id = l.id
+    WHERE l.source = 'deliveries' AND d.status = 'queued'
+    UNION ALL
+    SELECT
+        'digests', g.created_at::timestamptz, g.channel, 'digest', g.failure_code, g.attempts,
+        l.until < clock_timestamp()
+    FROM alerts_leased AS l
+    JOIN user_alert_digests AS g ON g.id = l.id
+    WHERE l.source = 'digests' AND g.status = 'queued'
+)
+"""
 
 # Since when the oldest due row of each channel waits, on the business clock: the first one that a
-# claim would take. And how many rows are held by leases that have lapsed, on the wall clock.
+# claim would take. And how many rows are held by leases that have lapsed.
 OLDEST_DUE = """
 SELECT
     c.channel,
@@ -25,28 +41,13 @@ SELECT
         ORDER BY q.due_at, q.id
         LIMIT 1
     ) AS digest,
-    coalesce(lost.amount, 0) AS lapsed_claims
+    (SELECT count(*) FROM held AS h WHERE h.lapsed AND h.channel = c.channel) AS lapsed_claims
 FROM unnest(%(channels)s::text[]) AS c (channel)
-LEFT JOIN (
-    SELECT held.channel, count(*) AS amount
-    FROM (
-        SELECT d.channel
-        FROM alerts_leased AS l
-        JOIN user_alert_deliveries AS d ON d.id = l.id
-        WHERE l.source = 'deliveries' AND l.until < clock_timestamp() AND d.status = 'queued'
-        UNION ALL
-        SELECT g.channel
-        FROM alerts_leased AS l
-        JOIN user_alert_digests AS g ON g.id = l.id
-        WHERE l.source = 'digests' AND l.until < clock_timestamp() AND g.status = 'queued'
-    ) AS held
-    GROUP BY held.channel
-) AS lost ON lost.channel = c.channel
 """
 
 # How many rows are to be sent by the counts, and how many of them the queue and the leases have.
 # The queue is read no further than this: a difference that is lasting is seen once it is shorter.
-QUEUE_READ = 5_000
+QUEUE_READ = 1_000
 MEMBERS = """
 SELECT
     (
@@ -60,29 +61,13 @@ SELECT
         WHERE c.source = 'digests' OR (c.source = 'deliveries' AND c.kind = 'instant')
     ) AS counted,
     (
-        SELECT count(*) FROM (SELECT FROM alerts_send_queue LIMIT %(read)s) AS q
+        SELECT count(*) FROM (SELECT FROM alerts_send_queue LIMIT %(queue_read)s) AS q
     ) AS queued,
-    (
-        SELECT count(*)
-        FROM alerts_leased AS l
-        LEFT JOIN user_alert_deliveries AS d ON l.source = 'deliveries' AND d.id = l.id
-        LEFT JOIN user_alert_digests AS g ON l.source = 'digests' AND g.id = l.id
-        WHERE (d.status = 'queued' AND d.delivery_kind = 'instant') OR g.status = 'queued'
-    ) AS leased
+    (SELECT count(*) FROM held WHERE source = 'digests' OR kind = 'instant') AS held
 """
 
 
-def read_queue(conn: db.Connection, channels: tuple[str, ...], now: datetime) -> dict[str, db.Row]:
-    """By channel: ``delivery`` and ``digest`` (since when the oldest due one waits, or None) and
-    ``lapsed_claims``."""
-    rows = db.fetch_all(conn, OLDEST_DUE, {"now": now, "channels": list(channels)})
-    return {row["channel"]: row for row in rows}
-
-
-def queue_differs(conn: db.Connection) -> bool:
+def queue_differs(counted: int, queued: int, held: int) -> bool:
     """Whether the queue and the leases hold more or fewer rows than are to be sent, as far as the
     queue is read: of a longer one only a surplus is seen."""
-    row = db.fetch_all(conn, MEMBERS, {"read": QUEUE_READ})[0]
-    held = row["queued"] + row["leased"]
-    differs: bool = row["counted"] < held or (row["queued"] < QUEUE_READ and row["counted"] > held)
-    return differs
+    return counted < queued + held or (queued < QUEUE_READ and counted > queued + held)

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from alerts import db
 from alerts.channels.names import CHANNELS, DIGEST_CHANNELS, SEND_CHANNELS
+from alerts.db.together import Together, with_times
 from alerts.failures import FailureClass, FailureCode, codes_of
-from alerts.health.channels import channel_state, read_states
-from alerts.health.counts import (
-    DELIVERIES,
-    DIGESTS,
-    Cell,
-    HealthCounts,
-    percentile,
-    read_counts,
-)
-from alerts.health.facts import Facts
-from alerts.health.queue import queue_differs, read_queue
-from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST
-from alerts.health.runs import Runs, read_runs, rounded
-from alerts.health.unsubscribed import unsubscribed
+from alerts.health import counts, queue
+from alerts.health.around import AROUND, RECORDS_LOCKED, Around
+from alerts.health.channels import STATE_TIMES, STATES, channel_state
+from alerts.health.counts import DELIVERIES, DIGESTS, Cell, HealthCounts, percentile
+from alerts.health.facts import Facts, tallies
+from alerts.health.input import INPUT, Input
+from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST, runs_not_recorded
+from alerts.health.runs import RECENT_RUNS, RUNS, SCHEDULED_STARTS, Runs, rounded, runs_of
+from alerts.health.unsubscribed import UNSUBSCRIBED
 from alerts.health.verdict import verdict
 from alerts.health.windows import DAY, HOUR, WEEK
 from alerts.locks import holders
@@ -32,7 +28,8 @@ from alerts.paging import iso
 from alerts.repair import pauses
 from alerts.runs import engine_state
 from alerts.runs.engine_state import EngineState
-from alerts.runs.schedule import schedule_health
+from alerts.runs.record import STALE_SECONDS
+from alerts.runs.schedule import SCHEDULE, schedule_health
 from alerts.settings.config import Settings
 from alerts.settings.tokens import weak_tokens
 from alerts.words import Clockface, zone_of
@@ -40,7 +37,28 @@ from alerts.words import Clockface, zone_of
 STATUSES = ("queued", "sending", "sent", "failed", "skipped")
 OWN_KINDS = ("instant", "digest")  # others belong to other parts of the product
 SHARES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+CHANGES_READ = 8  # of what the engine runs with
 UNKNOWN_CODES = frozenset(codes_of(FailureClass.UNKNOWN))
+
+
+# All that health asks, in one round trip. Its parameters are those of _read.
+QUESTIONS = Together(
+    queue.HELD,
+    counts.STRETCHES,
+    cells=counts.CELLS,
+    points=counts.POINTS,
+    stale=counts.STALE_SINCE,
+    queue=queue.OLDEST_DUE,
+    members=queue.MEMBERS,
+    runs=RUNS,
+    schedule=SCHEDULE,
+    states=STATES,
+    paused=pauses.CURRENT,
+    engine=engine_state.LATEST,
+    around=AROUND,
+    input=INPUT,
+    unsubscribed=UNSUBSCRIBED,
+)
 
 
 @dataclass(frozen=True)
@@ -49,19 +67,23 @@ class Reading:
 
     now: datetime
     counts: HealthCounts
-    windows: dict[tuple[str, timedelta], list[Cell]]  # by source and span, other parts' kinds too
-    queue: dict[str, db.Row]
+    counts_stale_since: datetime | None  # wall time; from then on the figures may be wrong
+    queue: dict[str, db.Row]  # by channel
     queue_differs: bool
+    schedule: dict[str, Any]
     runs: Runs
     paused: list[dict[str, Any]]
     states: dict[str, db.Row]  # of channels, by name
     engine: EngineState
+    changes: list[EngineState]  # the last ones of what it runs with, the newest first
+    around: Around
+    input: Input
     lock_holders: dict[str, list[db.Row]]  # by letter of a phase that runs were locked out of
     unsubscribed: int  # in the last seven days
 
     def own(self, source: str, span: timedelta) -> list[Cell]:
         """A window's rows that are the engine's."""
-        return [cell for cell in self.windows[source, span] if cell.kind in OWN_KINDS]
+        return [cell for cell in self.counts.windows[source, span] if cell.kind in OWN_KINDS]
 
 
 def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[str, Any]:
@@ -76,7 +98,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     channels = {name: _channel(name, reading, doubts[name]) for name in CHANNELS}
     return {
         "generated_at": iso(now),
-        **verdict(_facts(reading, settings, channels)),
+        **verdict(_facts(conn, reading, settings, channels)),
         "paused": reading.paused,
         **_totals(reading),
         **_waiting(reading),
@@ -85,63 +107,88 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         **_failures(reading),
         "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),
         "unsubscribed_7d": reading.unsubscribed,
-        "per_hour": reading.counts.per_hour(),
-        "per_day": reading.counts.per_day(),
+        **reading.counts.charts,
         **reading.runs.section(),
-        "schedule": schedule_health(conn, reading.engine.interval_minutes),
+        "input": reading.input.section(now),
+        "schedule": reading.schedule,
         "engine": reading.engine.as_json(),
     }
 
 
 def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
-    counts = read_counts(conn, now, settings.timezone)
-    engine = engine_state.current(conn, settings)
-    runs = read_runs(conn, engine.senders)
+    asked = counts.parameters(now, settings.timezone) | {
+        "now": now,
+        "channels": list(CHANNELS),
+        "queue_read": queue.QUEUE_READ,
+        "stale": STALE_SECONDS,
+        "recent_runs": RECENT_RUNS,
+        "scheduled_starts": SCHEDULED_STARTS,
+        "states": CHANGES_READ,
+        "interval_minutes": settings.expected_interval_minutes,
+    }
+    told = QUESTIONS.fetch(conn, asked)
+    runs = runs_of(told["runs"][0])
+    changes = engine_state.states_in(
+        [with_times(row, "first_at", "last_at") for row in told["engine"]], settings
+    )
+    engine = changes[0]
     return Reading(
         now=now,
-        counts=counts,
-        windows={
-            (source, span): counts.window(source, span)
-            for source in (DELIVERIES, DIGESTS)
-            for span in (HOUR, DAY, WEEK)
-        },
-        queue=read_queue(conn, CHANNELS, now),
-        queue_differs=queue_differs(conn),
+        counts=counts.counts_of(asked, told["cells"], told["points"]),
+        counts_stale_since=with_times(told["stale"][0], "since")["since"],
+        queue={row["channel"]: with_times(row, "delivery", "digest") for row in told["queue"]},
+        queue_differs=queue.queue_differs(**told["members"][0]),
         runs=runs,
-        paused=[pauses.as_json(each) for each in pauses.current(conn)],
-        states=read_states(conn),
+        schedule=schedule_health(told["schedule"], engine.interval_minutes),
+        paused=[
+            pauses.as_json(pauses.Pause(**with_times(row, "paused_at"))) for row in told["paused"]
+        ],
+        states={row["channel"]: with_times(row, *STATE_TIMES) for row in told["states"]},
         engine=engine,
+        changes=changes,
+        around=Around.of(told["around"][0]),
+        input=Input.of(told["input"][0]),
         lock_holders={
             each.phase.letter: holders(conn, each.phase.lock_keys(engine.senders))
             for each in runs.locked_out()
             if each.runs >= LOCKED_OUT_AT_LEAST * engine.senders
         },
-        unsubscribed=unsubscribed(conn, now),
+        unsubscribed=told["unsubscribed"][0]["amount"],
     )
 
 
-def _facts(reading: Reading, settings: Settings, channels: dict[str, dict[str, Any]]) -> Facts:
+def _facts(
+    conn: db.Connection,
+    reading: Reading,
+    settings: Settings,
+    channels: dict[str, dict[str, Any]],
+) -> Facts:
     runs, not_configured = reading.runs, FailureCode.CHANNEL_NOT_CONFIGURED.value
-    day = [*reading.own(DELIVERIES, DAY), *reading.windows[DIGESTS, DAY]]
+    day, hour = (
+        [*_instant(reading, span), *reading.counts.windows[DIGESTS, span]] for span in (DAY, HOUR)
+    )
     off = {name for name, row in reading.states.items() if row["switched_off"]}  # deliberately
     zone = zone_of(reading.engine.timezone, settings.timezone)
-    return Facts(
+    facts = Facts(
         wall=Clockface(runs.now, zone),
         business=Clockface(reading.now, zone),
-        expected_minutes=reading.engine.interval_minutes,
         runs=runs,
+        changes=reading.changes,
+        around=reading.around,
+        input=reading.input,
+        schedule=reading.schedule,
         channels=channels,
-        deliveries_24h=_by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
+        last_hour=tallies(hour),
+        last_day=tallies(day),
+        came_in=sum(c.amount for c in hour if c.channel in SEND_CHANNELS),
         oldest_due=_oldest_due(reading),
         lapsed_claims=sum(row["lapsed_claims"] for row in reading.queue.values()),
         not_configured=sum(
             c.amount for c in day if c.failure_code == not_configured and c.channel not in off
         ),
         paused=reading.paused,
-        counts_stale_since=reading.counts.stale_since,
+        counts_stale_since=reading.counts_stale_since,
         queue_differs=reading.queue_differs,
-        enabled=reading.engine.enabled,
-        misconfigured=reading.engine.channels_misconfigured,
         locked_out=tuple(
             (each, reading.lock_holders[each.phase.letter])
             for each in runs.locked_out()
@@ -149,6 +196,15 @@ def _facts(reading: Reading, settings: Settings, channels: dict[str, dict[str, A
         ),
         weak_tokens=tuple(weak_tokens(settings)),
     )
+    if any(True for _ in runs_not_recorded(facts)):
+        holders = db.fetch_all(conn, RECORDS_LOCKED)
+        return replace(facts, records_held_by=tuple(holders))
+    return facts
+
+
+def _instant(reading: Reading, span: timedelta) -> list[Cell]:
+    """Messages of their own; what goes into a digest is counted with that."""
+    return [cell for cell in reading.own(DELIVERIES, span) if cell.kind == "instant"]
 
 
 def _oldest_due(reading: Reading) -> dict[str, datetime]:
@@ -166,8 +222,8 @@ def _totals(reading: Reading) -> dict[str, Any]:
     return {
         "deliveries_24h": _by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
         "deliveries_7d": _by_channel(reading.own(DELIVERIES, WEEK), CHANNELS),
-        "digests_24h": _by_channel(reading.windows[DIGESTS, DAY], DIGEST_CHANNELS),
-        "digests_7d": _by_channel(reading.windows[DIGESTS, WEEK], DIGEST_CHANNELS),
+        "digests_24h": _by_channel(reading.counts.windows[DIGESTS, DAY], DIGEST_CHANNELS),
+        "digests_7d": _by_channel(reading.counts.windows[DIGESTS, WEEK], DIGEST_CHANNELS),
     }
 
 
@@ -183,7 +239,7 @@ def _waiting(reading: Reading) -> dict[str, float | None]:
 
 
 def _breakdowns(reading: Reading) -> dict[str, Any]:
-    windows = reading.windows
+    windows = reading.counts.windows
     return {
         "deliveries_24h": _breakdown(windows[DELIVERIES, DAY], "delivery_kind"),
         "deliveries_7d": _breakdown(windows[DELIVERIES, WEEK], "delivery_kind"),
@@ -250,15 +306,15 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
 
     ``configured`` and ``rate_limited`` are None until a run has told.
     """
-    sending, queue = reading.runs.last_sending, reading.queue[name]
+    sending, waiting = reading.runs.last_sending, reading.queue[name]
     seen = sending.get("channels", {}).get(name, {})
     return {
         "configured": seen.get("configured") if name in SEND_CHANNELS else True,
         "held": sending.get("channels_held", {}).get(name),
         **channel_state(name, reading.states.get(name), _queued(name, reading)),
         "rate_limited": seen.get("rate_limited") if name in SEND_CHANNELS else False,
-        "oldest_due_delivery_minutes": _minutes(queue["delivery"], reading.now),
-        "oldest_due_digest_minutes": _minutes(queue["digest"], reading.now),
+        "oldest_due_delivery_minutes": _minutes(waiting["delivery"], reading.now),
+        "oldest_due_digest_minutes": _minutes(waiting["digest"], reading.now),
         "queued_to_sent_seconds_24h": {
             kind: _took(reading.counts.waits.get((name, kind), {}))
             for kind in OWN_KINDS
@@ -271,8 +327,7 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
 
 def _queued(name: str, reading: Reading) -> int:
     """Messages of the last seven days that are to be sent."""
-    instant = [cell for cell in reading.own(DELIVERIES, WEEK) if cell.kind == "instant"]
-    cells = (*instant, *reading.windows[DIGESTS, WEEK])
+    cells = (*_instant(reading, WEEK), *reading.counts.windows[DIGESTS, WEEK])
     return sum(c.amount for c in cells if c.channel == name and c.status == "queued")
 
 
@@ -290,7 +345,7 @@ def _in_doubt(reading: Reading) -> dict[str, dict[str, int]]:
         for name, row in reading.queue.items()
     }
     states = {"queued": "waiting", "failed": "failed"}
-    for cell in (*reading.own(DELIVERIES, WEEK), *reading.windows[DIGESTS, WEEK]):
+    for cell in (*reading.own(DELIVERIES, WEEK), *reading.counts.windows[DIGESTS, WEEK]):
         if cell.failure_code in UNKNOWN_CODES and cell.status in states and cell.channel in found:
             found[cell.channel][states[cell.status]] += cell.amount
     return found

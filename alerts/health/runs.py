@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import takewhile
+from datetime import datetime, timedelta
+from itertools import pairwise, takewhile
 from typing import Any
 
-from alerts import db
+from alerts.db.together import with_times
 from alerts.health.counts import DELIVERIES, DIGESTS
 from alerts.locks import LOCK_NOT_ACQUIRED
 from alerts.paging import iso
 from alerts.phases import PHASES, Phase
-from alerts.runs.record import STALE_SECONDS
 
 RECENT_RUNS = 20  # of each sender
-
 SCHEDULED_STARTS = 50  # from which the usual lateness is learned
 
 # The newest run, the newest finished one with its phases, the last that sent, the last success, all
@@ -112,7 +111,9 @@ SELECT
             FROM alerts_engine_runs
             WHERE NOT dry_run
             ORDER BY started_at DESC, id DESC
-            LIMIT %(recent)s
+            LIMIT %(recent_runs)s * coalesce(
+                (SELECT senders FROM alerts_engine_state ORDER BY id DESC LIMIT 1), 1
+            )
         ) AS r
     ) AS recent,
     (
@@ -132,7 +133,7 @@ SELECT
             FROM alerts_engine_runs
             WHERE triggered_by = 'github_actions_schedule' AND NOT rerun
             ORDER BY started_at DESC, id DESC
-            LIMIT %(starts)s
+            LIMIT %(scheduled_starts)s
         ) AS s
     ) AS scheduled,
     newest.clock_skew_seconds,
@@ -156,6 +157,11 @@ class LockedOut:
     phase: Phase
     runs: int
     since: datetime
+
+
+def was_lost(run: Mapping[str, Any]) -> bool:
+    """Whether a later run closed it, as it had fallen silent."""
+    return run["status"] == "failed" and (run["error_summary"] or "").startswith("runner lost")
 
 
 @dataclass(frozen=True)
@@ -196,6 +202,20 @@ class Runs:
                 found.append(LockedOut(phase, len(kept), datetime.fromisoformat(kept[-1][1])))
         return found
 
+    def newest_sign(self) -> datetime | None:
+        """When a run was last heard of, a dry one aside."""
+        signs = [each for run in self.recent for each in (run["heard_at"], run["finished_at"])]
+        return max((datetime.fromisoformat(each) for each in signs if each), default=None)
+
+    def lateness(self, interval: timedelta) -> list[timedelta]:
+        """How late the schedule started each of its runs, the newest first: after its slot, or
+        after the run before and an interval, whichever is more. None of the oldest."""
+        found = []
+        for (start, late), (before, _) in pairwise(self.scheduled):
+            gap = datetime.fromisoformat(start) - datetime.fromisoformat(before) - interval
+            found.append(max(gap, timedelta(seconds=late or 0), timedelta(0)))
+        return found
+
     def held(self) -> dict[str, str]:
         """By channel the code that the last finished run held it for."""
         counts = self.last_finished["counts"] if self.last_finished else {}
@@ -211,16 +231,11 @@ class Runs:
         }
 
 
-def read_runs(conn: db.Connection, senders: int) -> Runs:
-    """``senders``: hosts that may send at once, whose runs come together."""
-    values = {
-        "stale": STALE_SECONDS,
-        "recent": RECENT_RUNS * senders,
-        "starts": SCHEDULED_STARTS,
-    }
-    row = db.fetch_all(conn, RUNS, values)[0]
+def runs_of(row: Mapping[str, Any]) -> Runs:
+    """The row of :data:`RUNS`."""
     lists = {name: row[name] or [] for name in ("silent", "recent", "scheduled")}
-    return Runs(**{**row, **lists, "last_sending": row["last_sending"] or {}})
+    filled = {**row, **lists, "last_sending": row["last_sending"] or {}}
+    return Runs(**with_times(filled, "last_success_at", "spooled_since", "now"))
 
 
 def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:

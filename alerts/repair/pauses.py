@@ -18,7 +18,7 @@ LONGEST_REASON = 200
 # A chat id or a number without its plus: in a log it may be any count, in a reason it says whom.
 _LONG_NUMBER = re.compile(r"\d{7,}")
 
-_CURRENT = """
+CURRENT = """
 SELECT channel, reason, paused_at, token_key_id AS by
 FROM alerts_pauses
 ORDER BY channel <> 'all', channel
@@ -59,7 +59,7 @@ class Pause:
 
 def current(conn: db.Connection) -> list[Pause]:
     """What is paused now, the engine first."""
-    return [Pause(**row) for row in db.fetch_all(conn, _CURRENT)]
+    return [Pause(**row) for row in db.fetch_all(conn, CURRENT)]
 
 
 def checked_reason(text: str) -> str:

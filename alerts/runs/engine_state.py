@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -73,7 +73,7 @@ SELECT
     input_max_age_hours
 FROM alerts_engine_state
 ORDER BY id DESC
-LIMIT %(amount)s
+LIMIT %(states)s
 """
 
 
@@ -107,6 +107,11 @@ class EngineState:
             "run_id": run_id,
             "kept_before": KEPT - 1,
         }
+
+    def what(self) -> dict[str, Any]:
+        """The settings alone, without when they held."""
+        names = [n for n in self.__dataclass_fields__ if n not in ("first_at", "last_at")]
+        return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:
         """What health says of it; the allowlist's members are users and stay out."""
@@ -157,11 +162,10 @@ def _blamed(problems: Iterable[ChannelProblem]) -> dict[str, list[str]]:
 
 def current(conn: db.Connection, settings: Settings) -> EngineState:
     """What the engine last ran with; before its first run what ``settings`` say."""
-    return latest(conn, settings, 1)[0]
+    return states_in(db.fetch_all(conn, LATEST, {"states": 1}), settings)[0]
 
 
-def latest(conn: db.Connection, settings: Settings, amount: int) -> list[EngineState]:
-    """The last ``amount`` changes of it, the newest first; the oldest of them may have begun
-    before. Never empty: before its first run it is what ``settings`` say."""
-    rows = db.fetch_all(conn, LATEST, {"amount": amount})
+def states_in(rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[EngineState]:
+    """The changes that :data:`LATEST` brought, the newest first. Never empty: before the engine's
+    first run it is what ``settings`` say."""
     return [EngineState(**row) for row in rows] or [state_of(settings)]

@@ -6,11 +6,11 @@ are found from the runs themselves: a grid of expected intervals that begins wit
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from alerts import db
-from alerts.runs.record import STALE_SECONDS
+from alerts.paging import iso
 
 # The slot of a run that is being recorded and that starts, by the database's clock, when ``told``
 # says: the slot of the scheduled run before it plus whole intervals, the latest that is not after
@@ -62,7 +62,10 @@ WITH clock AS MATERIALIZED (
     SELECT
         clock_timestamp() AS now,
         clock_timestamp() - interval '24 hours' AS day_ago,
-        %(interval_minutes)s * 60 AS step
+        60 * coalesce(
+            (SELECT interval_minutes FROM alerts_engine_state ORDER BY id DESC LIMIT 1),
+            %(interval_minutes)s
+        ) AS step
 ),
 newest AS (
     SELECT started_at, late_seconds, coalesce(scheduled_for, started_at) AS slot
@@ -128,15 +131,13 @@ _NEVER: dict[str, Any] = {
 }
 
 
-def schedule_health(conn: db.Connection, interval_minutes: int) -> dict[str, Any]:
-    """Health's ``schedule``: tells "never started" (missed slots) from "started and died" (lost).
+def schedule_health(rows: Sequence[Mapping[str, Any]], interval_minutes: int) -> dict[str, Any]:
+    """Health's ``schedule``, of what :data:`SCHEDULE` brought: tells "never started" (missed
+    slots) from "started and died" (lost).
 
     All null or 0 when no schedule ever started a run.
     """
-    parameters = {"interval_minutes": interval_minutes, "stale": STALE_SECONDS}
-    found = {**(db.fetch_one(conn, SCHEDULE, parameters) or _NEVER)}
+    found = {**(rows[0] if rows else _NEVER)}
     last = found["last_scheduled_at"]
-    found["last_scheduled_at"] = (
-        last.astimezone(UTC).isoformat() if isinstance(last, datetime) else None
-    )
+    found["last_scheduled_at"] = last and iso(datetime.fromisoformat(last))
     return {"expected_interval_minutes": interval_minutes, **found}

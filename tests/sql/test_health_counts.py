@@ -25,7 +25,7 @@ def test_each_level_counts_every_row_after_each_write(conn: Connection) -> None:
     )
     rows = value(conn, "SELECT count(*) FROM user_alert_deliveries")
     assert [(row["level"], row["total"]) for row in totals] == [
-        ("hour", rows), ("minute", rows), ("six_hours", rows),
+        ("hour", rows), ("minute", rows), ("six_hours", rows), ("ten_minutes", rows),
     ]  # fmt: skip
     assert not stale(conn)
 

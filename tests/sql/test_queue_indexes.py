@@ -10,11 +10,10 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from alerts.channels.names import CHANNELS
-from alerts.health.queue import read_queue
+from alerts.health.report import get_health
 from alerts.phases.send import claims, leases
 from alerts.phases.send.statements import Session
-from tests.support.world import NOW, add_alert, query, run, value
+from tests.support.world import NOW, add_alert, query, run, settings_for, value
 
 
 @pytest.fixture
@@ -163,12 +162,11 @@ def test_rescue_reads_claims_only(busy: Connection) -> None:
     db.execute(busy, "ROLLBACK")
 
 
-def test_the_oldest_due_rows_are_found_without_reading_the_history(busy: Connection) -> None:
+def test_health_is_found_without_reading_the_history(busy: Connection) -> None:
     db.execute(busy, "BEGIN")
-    queue = read_queue(busy, CHANNELS, NOW)
-    oldest = [row["delivery"] for row in queue.values() if row["delivery"]]
-    assert min(oldest) == NOW - timedelta(hours=1)
-    assert sum(row["lapsed_claims"] for row in queue.values()) == 50
+    health = get_health(busy, settings_for("postgresql://unused"), NOW)
+    assert health["oldest_queued_delivery_minutes"] == 60
+    assert health["in_doubt"] == 50
     assert whole_tables_read(busy) == []
     db.execute(busy, "ROLLBACK")
 

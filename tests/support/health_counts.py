@@ -19,6 +19,7 @@ from tests.support.world import add_alert, add_user, query, value
 
 SIZES = {
     "minute": timedelta(minutes=1),
+    "ten_minutes": timedelta(minutes=10),
     "hour": timedelta(hours=1),
     "six_hours": timedelta(hours=6),
 }

@@ -17,9 +17,9 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.failures import FailureCode
 from alerts.health.report import get_health
+from tests.support import world
 from tests.support.queue_rows import add_digest
 from tests.support.world import (
-    NOW,
     add_alert,
     add_delivery,
     add_user,
@@ -29,6 +29,8 @@ from tests.support.world import (
 
 DAY, WEEK, MICROSECOND = timedelta(hours=24), timedelta(days=7), timedelta(microseconds=1)
 MINUTE = timedelta(minutes=1)
+NOW = world.NOW + timedelta(minutes=17, seconds=23.456)  # in the middle of everything
+MINUTE_OF_NOW = NOW.replace(second=0, microsecond=0)
 CHANNELS = ("email", "telegram", "sms", "account")
 DIGEST_CHANNELS = ("email", "telegram")
 DELIVERY_KEYS = ("queued", "sending", "sent", "failed", "retried", "skipped", "batched")
@@ -44,7 +46,7 @@ def health_of(conn: Connection, now: datetime = NOW) -> dict[str, Any]:
 
 
 def in_window(row: dict[str, Any], span: timedelta) -> bool:
-    return bool(NOW - span < row["created_at"] <= NOW)
+    return bool(MINUTE_OF_NOW - span <= row["created_at"] < MINUTE_OF_NOW + MINUTE)
 
 
 def retried(row: dict[str, Any]) -> bool:
@@ -156,14 +158,15 @@ def recount(conn: Connection) -> dict[str, Any]:
     week = [row for row in deliveries if in_window(row, WEEK)]
     digest_day = [row for row in digests if in_window(row, DAY)]
     digest_week = [row for row in digests if in_window(row, WEEK)]
-    existing = [row for row in deliveries if row["created_at"] <= NOW]
+    end = MINUTE_OF_NOW + MINUTE  # what is later lies after the clock
+    existing = [row for row in deliveries if row["created_at"] < end]
     instant = [row for row in existing if row["delivery_kind"] == "instant"]
     sent = [row for row in day if row["delivery_kind"] == "instant"]
     parts = ("channel", "status", "delivery_kind")
     hour = NOW.replace(minute=0, second=0, microsecond=0)
     today = NOW.astimezone(AMSTERDAM).replace(hour=0, minute=0, second=0, microsecond=0)
     own_existing = [row for row in existing if own(row)]
-    digests_existing = [row for row in digests if row["created_at"] <= NOW]
+    digests_existing = [row for row in digests if row["created_at"] < end]
     return {
         "deliveries_24h": counted([r for r in day if own(r)], CHANNELS, DELIVERY_KEYS),
         "deliveries_7d": counted([r for r in week if own(r)], CHANNELS, DELIVERY_KEYS),
@@ -230,7 +233,8 @@ def told(health: dict[str, Any]) -> dict[str, Any]:
 AMSTERDAM = ZoneInfo("Europe/Amsterdam")
 EDGES = [
     NOW, NOW + MICROSECOND, NOW + DAY,
-    *(NOW - span + n * MICROSECOND for span in (DAY, WEEK) for n in (-1, 0, 1)),
+    *(MINUTE_OF_NOW - span + n * MICROSECOND
+      for span in (-MINUTE, timedelta(hours=1), DAY, WEEK) for n in (-1, 0, 1)),
 ]  # fmt: skip
 CODES = [code.value for code in FailureCode]
 
@@ -304,16 +308,34 @@ def test_every_figure_agrees_with_a_recount_over_random_histories(
     assert seen_oldest  # the histories are not all empty
 
 
-def test_a_row_exactly_24_hours_or_7_days_old_has_left_the_window(conn: Connection) -> None:
+def test_a_window_begins_with_the_minute_that_was_so_long_ago(conn: Connection) -> None:
     user = add_user(conn)
     for span in (DAY, WEEK):
-        for step in (timedelta(), MICROSECOND):
-            add_delivery(conn, user, add_alert(conn), status="sent", created_at=NOW - span + step)
-            add_digest(conn, user, status="sent", created_at=NOW - span + step)
+        for step in (-MICROSECOND, timedelta()):
+            at = MINUTE_OF_NOW - span + step
+            add_delivery(conn, user, add_alert(conn), status="sent", created_at=at)
+            add_digest(conn, user, status="sent", created_at=at)
     health = health_of(conn)
     assert health["deliveries_24h"]["email"]["sent"] == 1
     assert health["breakdown"]["deliveries_7d"][0]["count"] == 3
     assert health["digests_7d"]["email"]["sent"] == 3
+
+
+@pytest.mark.parametrize("hours", [0, 1, 5, 18, 24, 200])
+def test_what_lies_after_the_clock_is_not_there_yet(conn: Connection, hours: int) -> None:
+    """As when days of the past are replayed on a database that has later ones."""
+    user, later = add_user(conn), MINUTE_OF_NOW + MINUTE + timedelta(hours=hours)
+    add_delivery(conn, user, add_alert(conn), status="sent", created_at=NOW, sent_at=NOW)
+    expected = told(health_of(conn))
+    add_delivery(conn, user, add_alert(conn), status="sent", created_at=later, sent_at=later)
+    add_delivery(conn, user, add_alert(conn), created_at=later, attempts=1)
+    add_digest(conn, user, status="sent", created_at=later, sent_at=later)
+    for fold in ("SELECT 1", "SELECT alerts_health_fold()"):
+        db.execute(conn, fold)
+        found = told(health_of(conn))
+        assert {name: found[name] for name in recount(conn)} == {
+            name: expected[name] for name in recount(conn)
+        }
 
 
 # Oldest queued

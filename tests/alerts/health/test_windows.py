@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from alerts.health.windows import DAY, HOUR, MICROSECOND, MINUTE, WEEK, product_days, spans_of
+from alerts.health import counts
+from alerts.health.windows import DAY, HOUR, LEVELS, MINUTE, WEEK, pieces, product_days
 
-SIZES = {"minute": MINUTE, "hour": HOUR, "six_hours": 6 * HOUR}
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-def floor(moment: datetime, size: timedelta) -> datetime:
-    return moment - (moment - EPOCH) % size
+ZONES = ["Europe/Amsterdam", "Asia/Kathmandu", "America/St_Johns", "Atlantic/Azores", "UTC"]
 
 
 def moments() -> list[datetime]:
     """Round ones, the nights on which clocks change, and any."""
     rng = random.Random(11)
     found = [datetime(2022, 3, 8, hour, tzinfo=UTC) for hour in (0, 5, 6, 12, 18, 23)]
-    found += [at - MICROSECOND for at in found]
+    found += [at - timedelta(microseconds=1) for at in found]
     found += [datetime(2022, 3, 27, 0, 59, 59, 999999, tzinfo=UTC)]
     found += [datetime(2022, 10, 30, 1, tzinfo=UTC), datetime(2022, 11, 6, 5, 30, tzinfo=UTC)]
     found += [datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 26, tzinfo=UTC)]
@@ -30,46 +28,65 @@ def moments() -> list[datetime]:
     return found + [start + timedelta(seconds=rng.uniform(0, 3e7)) for _ in range(40)]
 
 
-@pytest.mark.parametrize(
-    "zone", ["Europe/Amsterdam", "Asia/Kathmandu", "America/St_Johns", "Atlantic/Azores", "UTC"]
-)
-def test_every_minute_is_read_once_and_no_bucket_holds_an_edge(zone: str) -> None:
+@pytest.mark.parametrize("zone", ZONES)
+def test_every_minute_is_read_once_and_no_bucket_holds_a_mark(zone: str) -> None:
     for now in moments():
-        since = [now - span + MICROSECOND for span in (WEEK, DAY, HOUR)]
-        spans = spans_of(now, ZoneInfo(zone))
-        for pieces, cuts, edges in (
-            (spans.shared, since, spans.edges),
-            (spans.day, since[1:2], [since[1], spans.edges[-1]]),
+        asked = counts.parameters(now, ZoneInfo(zone))
+        assert asked["end"] - MINUTE <= now < asked["end"], "the clock's own minute is the last"
+        for source, start in (
+            ("deliveries", asked["start"]),
+            ("digests", asked["start"]),
+            ("delivery_waits", asked["last_day"]),
+            ("digest_waits", asked["last_day"]),
         ):
-            read: dict[datetime, int] = {}
-            for level, start, end, sign in pieces:
-                size = SIZES[level]
-                assert floor(start, size) == start, f"{now} {level} {start}"
-                bucket = start
-                while bucket < end:
-                    assert not any(bucket < edge < bucket + size for edge in edges)
-                    for minute in range(size // MINUTE):
-                        at = bucket + minute * MINUTE
-                        read[at] = read.get(at, 0) + sign
-                    bucket += size
-            wanted, at = {}, floor(cuts[0], MINUTE)
-            while at <= now:
-                wanted[at] = 1
-                at += MINUTE
-            for cut in cuts:
-                del wanted[floor(cut, MINUTE)]
-            assert {at: times for at, times in read.items() if times} == wanted, f"{now} {zone}"
+            at = start
+            for level, first, end in sorted(read_of(asked, source), key=lambda piece: piece[1]):
+                assert at == first, f"{now} {source}: a gap, or read twice"
+                assert (first - EPOCH) % LEVELS[level] == timedelta()
+                assert (end - first) % LEVELS[level] == timedelta()
+                for mark in asked["marks"] if source in ("deliveries", "digests") else ():
+                    assert not first < mark < end or (mark - EPOCH) % LEVELS[level] == timedelta()
+                at = end
+            assert at == asked["end"]
+        assert asked["start"] <= asked["last_week"]
+        marks = {*asked["per_hour"], *asked["per_day"]}
+        assert {mark for mark in marks if mark < asked["end"]} <= set(asked["marks"])
 
 
-def test_a_week_takes_few_buckets() -> None:
-    """Blocks of six hours where nothing but the days' edges lies: the reason they are kept."""
-    spans = spans_of(datetime(2022, 3, 8, 18, 20, tzinfo=UTC), ZoneInfo("Europe/Amsterdam"))
-    buckets = dict.fromkeys(SIZES, 0)
-    for level, start, end, sign in spans.shared:
-        if sign > 0:
-            buckets[level] += -(-(end - start) // SIZES[level])
-    assert buckets["six_hours"] >= 16
-    assert buckets["hour"] <= 75
+def read_of(asked: dict[str, Any], source: str) -> list[tuple[str, datetime, datetime]]:
+    columns = zip(asked["sources"], asked["levels"], asked["starts"], asked["ends"], strict=True)
+    return [(level, start, end) for each, level, start, end in columns if each == source]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_windows_begin_at_the_minute_that_was_so_long_ago(zone: str) -> None:
+    for now in moments():
+        asked = counts.parameters(now, ZoneInfo(zone))
+        minute = now.replace(second=0, microsecond=0)
+        assert asked["last_hour"] == minute - HOUR
+        assert asked["last_day"] == minute - DAY
+        assert asked["last_week"] == minute - WEEK
+
+
+def test_pieces_are_as_large_as_the_marks_allow() -> None:
+    at = datetime(2022, 3, 8, tzinfo=UTC)
+    assert pieces([at, at + 12 * HOUR]) == [("six_hours", at, at + 12 * HOUR)]
+    assert pieces([at + MINUTE, at + 10 * MINUTE]) == [("minute", at + MINUTE, at + 10 * MINUTE)]
+    assert pieces([at, at + 3 * HOUR, at + 7 * HOUR + 12 * MINUTE]) == [
+        ("hour", at, at + 7 * HOUR),
+        ("ten_minutes", at + 7 * HOUR, at + 7 * HOUR + 10 * MINUTE),
+        ("minute", at + 7 * HOUR + 10 * MINUTE, at + 7 * HOUR + 12 * MINUTE),
+    ]
+    assert pieces([at]) == []
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_week_takes_few_buckets(zone: str) -> None:
+    """The reason that larger blocks are kept: a week has 10,080 minutes."""
+    for now in moments():
+        asked = counts.parameters(now, ZoneInfo(zone))
+        read = read_of(asked, "deliveries")
+        assert sum((end - start) // LEVELS[level] for level, start, end in read) <= 300
 
 
 @pytest.mark.parametrize(

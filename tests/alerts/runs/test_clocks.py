@@ -14,7 +14,6 @@ from psycopg2.extensions import connection as Connection
 from alerts import db, engine, engine_observability, migrations
 from alerts.health.report import get_health
 from alerts.runs.record import RunItem, RunRecord
-from alerts.runs.schedule import schedule_health
 from alerts.runs.store import SKEW_SECONDS, store
 from tests.support.web import Admin, add_run, app_for
 from tests.support.world import query, run, settings_for, value
@@ -159,7 +158,7 @@ def test_a_slot_is_found_by_the_clock_of_the_database(conn: Connection) -> None:
     (row,) = query(conn, "SELECT * FROM alerts_engine_runs WHERE run_id = 'x'")
     assert row["scheduled_for"] == now - timedelta(minutes=1)
     assert 59 <= row["late_seconds"] <= 61
-    schedule = schedule_health(conn, 10)
+    schedule = get_health(conn, SETTINGS, now)["schedule"]
     assert schedule["missed_slots_24h"] == 0
     assert is_of_now(conn, datetime.fromisoformat(schedule["last_scheduled_at"]))
 
