@@ -79,6 +79,11 @@ def does(code: str) -> str:
     return PROVIDER_DOES.get(code, f"does not work ({code})")
 
 
+def because(code: str, who: str = "the provider") -> str:
+    """Why messages have not gone out; stands after "because"."""
+    return BECAUSE.get(code, f"{who} did not take them").replace("the provider", who)
+
+
 def clipped(text: str, longest: int = 240) -> str:
     """The beginning of a long text, on one line."""
     line = " ".join(text.split())

@@ -12,12 +12,17 @@ from alerts import words
 from alerts.channels import provider_named
 from alerts.channels.provider import Provider
 from alerts.db import Row
+from alerts.failures import FailureCode
 from alerts.health.around import Around
 from alerts.health.counts import Cell
 from alerts.health.input import Input
 from alerts.health.runs import LockedOut, Runs
 from alerts.runs.engine_state import EngineState
 from alerts.words import Clockface
+
+
+# What a message that is tried again met with its provider; a run that died says nothing of that.
+_TRIED = frozenset(set(FailureCode) - {FailureCode.SENDER_LOST})
 
 
 @dataclass
@@ -44,7 +49,7 @@ def tallies(cells: Iterable[Cell]) -> dict[str, Tally]:
             tally.sent += cell.amount
         elif cell.status == "failed":
             tally.failed[cell.failure_code or ""] += cell.amount
-        elif cell.status == "queued" and cell.retried and cell.failure_code:
+        elif cell.status == "queued" and cell.retried and cell.failure_code in _TRIED:
             tally.retrying[cell.failure_code] += cell.amount
     return found
 

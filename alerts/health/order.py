@@ -25,7 +25,7 @@ EXPLAINS: Mapping[str, tuple[str, ...]] = {
     "channel_closed": ("queue_waiting", "channel_failing", "attempts_exhausted"),
     "refused_at_once": ("last_run_failed", "channel_failing", "recipients_refused"),
     "phase_locked_out": ("no_recent_success:locked_out", *_WAITS),
-    "run_stale": ("no_recent_success:killed", *_WAITS),
+    "run_stale": ("no_recent_success:killed", "never_run", *_WAITS),
     "run_lost": ("sending_stuck",),
     "last_run_failed": ("no_recent_success:failing", "no_recent_success:killed", *_WAITS),
     "no_recent_success": ("runs_late", *_WAITS),

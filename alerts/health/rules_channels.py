@@ -16,6 +16,7 @@ FAILING_SHARE = 0.05
 FAILING_AT_LEAST = 5
 # So many that failed are trouble where not one got through.
 ALL_FAILED_AT_LEAST = 3
+_REFUSALS = (FailureClass.RECIPIENT, FailureClass.PAYLOAD)
 
 
 def misconfigured(facts: Facts) -> Iterator[Reason]:
@@ -77,7 +78,8 @@ def _mend(facts: Facts, name: str, code: str) -> str:
     provider, who = facts.provider(name), facts.who(name)
     keys = words.listed(v.name for v in provider.credentials) if provider else "its key"
     place = facts.place(secret=True)
-    base = "SMTP_URL" if provider and provider.name == "smtp" else "the address of its interface"
+    bases = [v.name for v in provider.variables if v.name.endswith("_BASE")] if provider else []
+    base = words.listed(bases) or keys
     told = {
         FailureCode.AUTH_FAILED: f"Renew {keys} {place} and start a run.",
         FailureCode.SENDER_REJECTED: f"Verify our sender with {who}.",
@@ -95,8 +97,10 @@ def channel_closed(facts: Facts) -> Iterator[Reason]:
             continue
         since, code = datetime.fromisoformat(channel["since"]), channel["code"]
         has = words.PROVIDER_HAS.get(code, "has not worked")
+        until = _moment(channel["next_try_at"]) if code == FailureCode.RATE_LIMITED else None
+        asked = f", until {facts.wall.at(until)}" if until else ""
         message = (
-            f"{words.capital(facts.who(name))} {has} since {facts.wall.at(since)}; "
+            f"{words.capital(facts.who(name))} {has} since {facts.wall.at(since)}{asked}; "
             f"{_waits(facts, name, channel)}, and nothing is lost."
         )
         action = f"Nothing yet. {_next_try(facts, channel)}"
@@ -113,14 +117,16 @@ def refused_at_once(facts: Facts) -> Iterator[Reason]:
         if code != FailureCode.REFUSALS_IN_A_ROW or last is None:
             continue
         started = datetime.fromisoformat(last["started_at"])
+        failed = facts.last_day.get(name, Tally()).failed
+        refused = sum(n for code, n in failed.items() if words.class_of(code) in _REFUSALS)
         message = (
             f"{words.capital(facts.who(name))} refused ten recipients in a row in the run of "
             f"{facts.wall.at(started)}, so it is rather our sender or account than the recipients; "
-            f"{_waits(facts, name, facts.channels[name])}."
+            f"{facts.messages_on(refused, name)} failed by it."
         )
         action = (
-            f"See what {facts.who(name)} says of our sender. Once that is mended, send the refused "
-            "ones again with the retry page (include refused)."
+            f"See what {facts.who(name)} says of our sender. Once that is mended, send them again "
+            "with the retry page, or retry-failed deliveries --include refused."
         )
         page = f"/ops/retry?kind=deliveries&channel={name}&include=refused"
         yield Reason("refused_at_once", DEGRADED, message, action, started, name, page=page)
@@ -133,8 +139,9 @@ def channel_not_configured(facts: Facts) -> Iterator[Reason]:
         were = words.verb(facts.not_configured, "was", "were")
         message = f"{told} of the last 24 hours {were} skipped, as the channel has no provider."
         action = (
-            f"Set one up {facts.place(secret=True)}, then send them with the retry page (include "
-            "not configured); or name the channel in ALERTS_CHANNELS_OFF."
+            f"Set one up {facts.place(secret=True)}, then send them with the retry page or "
+            "retry-failed deliveries --include not_configured; or name the channel in "
+            "ALERTS_CHANNELS_OFF."
         )
         code = FailureCode.CHANNEL_NOT_CONFIGURED.value
         page = "/ops/retry?kind=deliveries&include=not_configured"
@@ -169,22 +176,26 @@ def _failing(
     severity: str = DEGRADED,
 ) -> Reason:
     code = codes.most_common(1)[0][0]
-    why = words.BECAUSE.get(code, "the provider did not take them")
+    why = words.because(code, facts.who(name))
     mostly = "mostly " if len(codes) > 1 else ""
     message = (
         f"{failed:,} of {words.count(tried, 'message')} on {words.channel(name)} failed {when}, "
         f"{mostly}because {why}"
     )
+    if severity == NOTE:
+        first = words.verb(failed, "first try", "first tries")
+        message = f"The {first} of {facts.messages_on(failed, name)} failed, because {why}"
     since = _moment(facts.channels[name]["last_success_at"])
     if failed == tried and since is not None:
         message += f"; the last one got through at {facts.wall.at(since)}"
     due = facts.around.next_due.get(name)
-    retried = f"They are tried again from {facts.business.at(due)} on." if due else ""
+    they = words.verb(failed, "It is", "They are")
+    retried = f"{they} tried again from {facts.business.at(due)} on." if due else ""
     advice, include = _again(code)
     page = f"/ops/retry?kind=deliveries&channel={name}&failure_code={code}{include}"
     if not facts.last_day[name].failed:
         advice, page = (
-            retried or "They are tried again by themselves.",
+            retried or f"{they} tried again with the next run.",
             f"/ops/failures?channel={name}",
         )
     return Reason("channel_failing", severity, f"{message}.", advice, since, name, page=page)
@@ -202,7 +213,7 @@ def _again(code: str) -> tuple[str, str]:
         )
     if code == FailureCode.RECIPIENT_BLOCKED:
         return "Ask the recipients; sending again will not help.", ""
-    if kind in (FailureClass.RECIPIENT, FailureClass.PAYLOAD):
+    if kind in _REFUSALS:
         return (
             "If the addresses are right, send them again with the retry page.",
             "&include=refused",

@@ -60,7 +60,8 @@ def cap_reached(facts: Facts) -> Iterator[Reason]:
     message = (
         f"{which} {facts.wall.at(since)}{',' if len(ended) > 1 else ''} ended at the limit of "
         f"{limit}, and {words.count(waiting, 'message')} still "
-        f"{words.verb(waiting, 'waits', 'wait')}; {facts.came_in:,} came in within the last hour."
+        f"{words.verb(waiting, 'waits', 'wait')}; {words.count(facts.came_in, 'message')} came in "
+        "within the last hour."
     )
     action = f"Raise ALERTS_MAX_SEND_PER_RUN {facts.place()}."
     if not cap:
@@ -87,13 +88,13 @@ def parked(facts: Facts) -> Iterator[Reason]:
         if not amount:
             continue
         message = (
-            f"{facts.messages_on(amount, name)} may or may not have been delivered, as no answer "
-            f"came; {words.verb(amount, 'it is', 'they are')} not sent again by "
+            f"{facts.messages_on(amount, name)} of the last 7 days may or may not have been "
+            f"delivered, as no answer came; {words.verb(amount, 'it is', 'they are')} not sent again by "
             f"{words.verb(amount, 'itself', 'themselves')}."
         )
         action = (
             f"Look {words.verb(amount, 'it', 'them')} up with {facts.who(name)}; send again what "
-            "is missing with the retry page (include unknown)."
+            "is missing with the retry page, or retry-failed deliveries --include unknown."
         )
         page = f"/ops/retry?kind=deliveries&channel={name}&include=unknown"
         yield Reason("parked", DEGRADED, message, action, None, name, page=page)
@@ -106,8 +107,9 @@ def attempts_exhausted(facts: Facts) -> Iterator[Reason]:
             if words.class_of(code) is not FailureClass.TRANSIENT:
                 continue
             message = (
-                f"{facts.messages_on(amount, name)} {words.verb(amount, 'was', 'were')} given up "
-                f"after the last attempt, because {words.BECAUSE[code]}."
+                f"{facts.messages_on(amount, name)} {words.verb(amount, 'was', 'were')} given up in "
+                f"the last 24 hours, after the last attempt, because "
+                f"{words.because(code, facts.who(name))}."
             )
             it = words.verb(amount, "it", "them")
             action = f"Once that is over, send {it} again with the retry page (include exhausted)."
