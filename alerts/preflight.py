@@ -13,6 +13,7 @@ from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
 from alerts.redaction import describe_exception, redactor_for
 from alerts.runs import engine_state
+from alerts.settings import owner
 from alerts.settings.config import ConfigError, Settings, require_database_url
 from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN, weak_tokens
 
@@ -88,6 +89,7 @@ def _check_settings(settings: Settings, report: Report) -> None:
     if settings.app_base_url is None:
         hint = "Set ALERTS_APP_BASE_URL to the app's address."
         report.warn("app_base_url_missing", "Messages carry no link to the app.", hint)
+    _check_owner(settings, report)
     short = weak_tokens(settings)
     if short:
         text = f"{' and '.join(short)}: a token has fewer than {GOOD_TOKEN} characters."
@@ -95,6 +97,20 @@ def _check_settings(settings: Settings, report: Report) -> None:
     if not settings.internal_tokens:
         hint = "Set INTERNAL_RUNNER_TOKEN for the web app; the runner does not need it."
         report.warn("token_missing", "The admin endpoints answer 503 without a token.", hint)
+
+
+def _check_owner(settings: Settings, report: Report) -> None:
+    for channel in settings.owner.addresses:
+        if channel not in settings.channels.providers:
+            variable = owner.VARIABLES[channel]
+            text = f"{variable} is set, but no run can send by {channel}: nobody is told there."
+            report.warn(
+                "owner_unreachable", text, f"Set up {channel} as well, or unset {variable}."
+            )
+    if not settings.owner.addresses and settings.owner.ping_url is None:
+        names = " or ".join(owner.VARIABLES.values())
+        hint = f"Set {names}, and {owner.PING_URL} to hear of it when no run comes any more."
+        report.warn("owner_unknown", "Nobody is told when the status changes.", hint)
 
 
 def _check_channels(settings: Settings, report: Report) -> None:

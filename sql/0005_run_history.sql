@@ -103,6 +103,7 @@ CREATE TABLE IF NOT EXISTS alerts_engine_state (
     max_send_per_run INTEGER NOT NULL,
     interval_minutes INTEGER NOT NULL,
     timezone TEXT NOT NULL,
+    digest_period TEXT NOT NULL DEFAULT 'daily',
     channels_configured TEXT [] NOT NULL,
     channels_off TEXT [] NOT NULL DEFAULT '{}',
     channels_misconfigured JSONB NOT NULL,  -- by channel the variables that are to blame

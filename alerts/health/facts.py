@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,9 +17,8 @@ from alerts.health.around import Around
 from alerts.health.counts import Cell
 from alerts.health.input import Input
 from alerts.health.runs import LockedOut, Runs
-from alerts.runs.engine_state import EngineState
+from alerts.runs.engine_state import EngineState, true_since
 from alerts.words import Clockface
-
 
 # What a message that is tried again met with its provider; a run that died says nothing of that.
 _TRIED = frozenset(set(FailureCode) - {FailureCode.SENDER_LOST})
@@ -122,12 +121,6 @@ class Facts:
         times = [channel["last_success_at"] for channel in self.channels.values()]
         return max((datetime.fromisoformat(each) for each in times if each), default=None)
 
-    def since_change(self, holds: Any) -> datetime | None:
-        """Since when ``holds(state)`` has been true of what the engine runs with, as far back as
-        the changes tell; None where no run has told, or it is not true."""
-        since = None
-        for each in self.changes:
-            if not holds(each):
-                break
-            since = each.first_at
-        return since
+    def since_change(self, holds: Callable[[EngineState], bool]) -> datetime | None:
+        """Since when ``holds(state)`` has been true of what the engine runs with."""
+        return true_since(self.changes, holds)

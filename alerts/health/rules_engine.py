@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 
 from alerts import words
 from alerts.health.facts import Facts
 from alerts.health.reasons import DEGRADED, NOTE, Reason
-from alerts.runs.engine_state import EngineState
+from alerts.runs.engine_state import EngineState, is_off
 
 FORGOTTEN_HOURS = 24
 
@@ -79,7 +80,7 @@ def channel_off(facts: Facts) -> Iterator[Reason]:
     for name, channel in facts.channels.items():
         if channel["state"] != "off":
             continue
-        since = facts.since_change(lambda state, name=name: name in (state.channels_off or ()))
+        since = facts.since_change(partial(is_off, name))
         told = f" since {facts.wall.at(since)}" if since else ""
         message = f"{words.capital(words.channel(name))} has been switched off on purpose{told}."
         action = f"Nothing; to use it again, take it out of ALERTS_CHANNELS_OFF {facts.place()}."
@@ -136,6 +137,8 @@ def _says(name: str, state: EngineState) -> str:
         return f"a run every {value} minutes"
     if name == "timezone":
         return f"the time of {value}"
+    if name == "digest_period":
+        return f"{value} digests"
     if name == "senders":
         return f"{words.count(value, 'sender')}"
     if name == "providers":

@@ -89,8 +89,8 @@ def parked(facts: Facts) -> Iterator[Reason]:
             continue
         message = (
             f"{facts.messages_on(amount, name)} of the last 7 days may or may not have been "
-            f"delivered, as no answer came; {words.verb(amount, 'it is', 'they are')} not sent again by "
-            f"{words.verb(amount, 'itself', 'themselves')}."
+            f"delivered, as no answer came; {words.verb(amount, 'it is', 'they are')} not sent "
+            f"again by {words.verb(amount, 'itself', 'themselves')}."
         )
         action = (
             f"Look {words.verb(amount, 'it', 'them')} up with {facts.who(name)}; send again what "
@@ -107,12 +107,15 @@ def attempts_exhausted(facts: Facts) -> Iterator[Reason]:
             if words.class_of(code) is not FailureClass.TRANSIENT:
                 continue
             message = (
-                f"{facts.messages_on(amount, name)} {words.verb(amount, 'was', 'were')} given up in "
-                f"the last 24 hours, after the last attempt, because "
+                f"{facts.messages_on(amount, name)} {words.verb(amount, 'was', 'were')} given up "
+                f"in the last 24 hours, after the last attempt, because "
                 f"{words.because(code, facts.who(name))}."
             )
             it = words.verb(amount, "it", "them")
-            action = f"Once that is over, send {it} again with the retry page (include exhausted)."
+            action = (
+                f"Once that is over, send {it} again with the retry page, or retry-failed "
+                f"deliveries --channel {name} --failure-code {code} --include exhausted."
+            )
             page = (
                 f"/ops/retry?kind=deliveries&channel={name}&failure_code={code}&include=exhausted"
             )

@@ -48,9 +48,9 @@ def records_spooled(facts: Facts) -> Iterator[Reason]:
     amount, since = facts.runs.spooled_records, facts.runs.spooled_since
     if not amount:
         return
-    told = f", the oldest of {facts.wall.at(since)}" if since else ""
+    told = f" (the oldest of {facts.wall.at(since)})" if since else ""
     message = (
-        f"{words.count(amount, 'record')} of runs{told}, {words.verb(amount, 'waits', 'wait')} in "
+        f"{words.count(amount, 'record')} of runs{told} {words.verb(amount, 'waits', 'wait')} in "
         "a file beside the runner, as the database has not taken "
         f"{words.verb(amount, 'it', 'them')}."
     )

@@ -44,6 +44,18 @@ FROM alert_events
 WHERE fanout_completed_at IS NULL AND created_at <= %(now)s
 """
 
+# What a preference p asks of an event e. NULL in a preference means any; a condition that is not
+# TRUE is not met.
+FITS = {
+    "type": sql.SQL("(p.alert_type IS NULL OR p.alert_type = e.alert_type)"),
+    "region": sql.SQL(
+        "(p.region IS NULL OR lower(p.region) = 'global'"
+        " OR e.region IS NULL OR e.region = 'global' OR lower(p.region) = e.region)"
+    ),
+    "asset": sql.SQL("(p.asset IS NULL OR lower(p.asset) = ANY (e.scope_assets))"),
+    "threshold": sql.SQL("(p.threshold IS NULL OR e.measure >= p.threshold)"),
+}
+
 # Which users, on which channel, and the first reason that holds: the rules of fan-out, here
 # and nowhere else. Gives audience(user_id, ...) and decisions(user_id, channel, reason, kind,
 # overflow); reason NULL means deliver.
@@ -96,14 +108,7 @@ effective_prefs AS (  -- a user without any row has one default
 matching AS (
     SELECT p.user_id, p.pref_id
     FROM effective_prefs AS p, event AS e
-    WHERE (p.alert_type IS NULL OR p.alert_type = e.alert_type)
-      AND (
-          p.region IS NULL OR lower(p.region) = 'global'
-          OR e.region IS NULL OR e.region = 'global'
-          OR lower(p.region) = e.region
-      )
-      AND (p.asset IS NULL OR lower(p.asset) = ANY (e.scope_assets))
-      AND (p.threshold IS NULL OR e.measure >= p.threshold)
+    WHERE {fits}
 ),
 interested AS MATERIALIZED (
     SELECT DISTINCT user_id FROM matching
@@ -217,6 +222,7 @@ decisions AS (
     FROM metered
 )
 """).format(
+    fits=sql.SQL(" AND ").join(FITS.values()),
     user_columns=USER_COLUMNS,
     channels=CHANNEL_ROWS,
     destination=destination("a", "c"),

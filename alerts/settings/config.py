@@ -25,6 +25,8 @@ from alerts.settings.env import (
     Secret,
     parse_web_address,
 )
+from alerts.settings.owner import SECRET_NAMES as OWNER_SECRETS
+from alerts.settings.owner import OwnerSettings, read_owner
 
 __all__ = [
     "ConfigError",
@@ -109,6 +111,7 @@ class Settings:
     clock: datetime | None
     ci: bool
     channels: ChannelSettings
+    owner: OwnerSettings
     github: GitHub
 
     @classmethod
@@ -117,7 +120,7 @@ class Settings:
 
         Those of channels alone raise nothing: see :class:`ChannelSettings`.
         """
-        env = EnvReader(environ, SECRET_NAMES)
+        env = EnvReader(environ, SECRET_NAMES | OWNER_SECRETS)
         of_channels = env.apart()  # what is wrong there stops its channel alone
         enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
@@ -172,6 +175,7 @@ class Settings:
             clock=env.value("ALERTS_CLOCK", None, TIME),
             ci=switch(env.text("CI") or "") is True,
             channels=read_channels(of_channels, PROVIDERS, _channels_off(env)),
+            owner=read_owner(env),
             github=_github(env),
         )
         if env.problems:

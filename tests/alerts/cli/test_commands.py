@@ -38,7 +38,7 @@ ENDPOINTS = {
     "pause": ("POST", "/pause"),
     "resume": ("POST", "/resume"),
 }
-WITHOUT_ENDPOINT = {"preflight", "prune", "rebuild", "replay-spool"}
+WITHOUT_ENDPOINT = {"preflight", "prune", "erase-user", "rebuild", "replay-spool"}
 NAMES = [command.name for command in COMMANDS]
 
 

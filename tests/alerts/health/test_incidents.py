@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from alerts.health.brief import brief, brief_text
+from alerts.health.brief import brief
 from alerts.health.report import get_health
 from tests.support.incidents import INCIDENTS, Incident, World
 from tests.support.world import settings_for

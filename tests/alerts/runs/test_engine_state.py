@@ -38,7 +38,8 @@ def test_a_run_says_what_it_runs_with(conn: Connection, database_url: str) -> No
     expected = {
         "first_run_id": run_id, "last_run_id": run_id, "git_sha": "0a1b2c", "enabled": True,
         "allowlist": [3, 5], "max_send_per_run": 7, "interval_minutes": 30,
-        "timezone": "Asia/Tokyo", "channels_configured": ["telegram"], "channels_off": [],
+        "timezone": "Asia/Tokyo", "digest_period": "daily",
+        "channels_configured": ["telegram"], "channels_off": [],
         "channels_misconfigured": {
             "email": ["SMTP_URL"], "sms": ["TWILIO_AUTH_TOKEN", "TWILIO_PHONE_NUMBER"],
         },
@@ -54,6 +55,7 @@ CHANGES = [
     {"ALERTS_MAX_SEND_PER_RUN": "1"},
     {"ALERTS_EXPECTED_INTERVAL_MINUTES": "11"},
     {"ALERTS_TIMEZONE": "UTC"},
+    {"ALERTS_DIGEST_PERIOD": "hourly"},
     {"TELEGRAM_BOT_TOKEN": "1:x"},
     {"SMTP_URL": "no address"},
     {"GITHUB_SHA": "1"},
