@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,11 @@ from zoneinfo import ZoneInfo
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from alerts import db, phases
+from alerts import VERSION, db, phases
 from alerts.engine import RunReport, RunRequest, run_engine
 from alerts.locks import lock_number
 from alerts.repair import pauses
+from alerts.runs.record import RunRecord
 from tests.support.incident_runs import killed_run, refuse_inserts, unrecorded_run
 from tests.support.provider_runs import environ as provider_environ
 from tests.support.providers import Fault, HttpProvider, own_error, refusal
@@ -50,7 +51,7 @@ class World:
     url: str
     folder: Path
     stack: ExitStack
-    times: dict[str, str] = field(default_factory=dict)
+    times: dict[str, str] = field(default_factory=lambda: {"version": VERSION})
 
     def note(self, **moments: datetime) -> None:
         """Times that the sentence names."""
@@ -60,10 +61,10 @@ class World:
         """The providers' double, until the incident is over."""
         return self.stack.enter_context(HttpProvider())
 
-    def run(self, phase: str = "all", *, dry_run: bool = False, **environ: str) -> RunReport:
-        """A run with the real adapters, now."""
+    def run(self, phase: str = "all", **environ: str) -> RunReport:
+        """A run with the real adapters, now; too short to wait for a channel that opens soon."""
         settings = settings_for(self.url, **environ)
-        return run_engine(settings, RunRequest(phase=phase, dry_run=dry_run))
+        return run_engine(settings, RunRequest(phase=phase, max_seconds=20))
 
     def queue(self, count: int, channel: str = "email") -> list[int]:
         """Messages that are due."""
@@ -80,8 +81,7 @@ class World:
 @dataclass(frozen=True)
 class Incident:
     """``make`` lets it happen; ``message`` and ``action`` are what its reason must say, ``code``
-    which reason that is, ``status`` the verdict. Where ``headline`` is false it is told as a note
-    of an engine that is well."""
+    which reason that is, ``status`` the verdict."""
 
     number: int
     name: str
@@ -91,7 +91,6 @@ class Incident:
     message: str
     action: str
     variant: str = ""
-    headline: bool = True
 
     @property
     def id(self) -> str:
@@ -187,6 +186,7 @@ def paused_for_long(world: World) -> None:
 
 
 def switched_off(world: World) -> None:
+    world.run("a")
     world.run("a", ALERTS_V2_ENABLED="false")
     world.note(since=datetime.now(UTC))
 
@@ -229,8 +229,11 @@ def clock_wrong(world: World) -> None:
 
 def spooled(world: World) -> None:
     spool = world.folder / "spool.jsonl"
-    spool.write_text('{"run_id": "not a run"}\nneither is this\n')
+    started = ago(2 * HOUR)
+    record = RunRecord("kept", "local", "no such phase", started, dry_run=False, status="failed")
+    spool.write_text(replace(record, finished_at=started).as_line() + "\n")
     world.run(ALERTS_RUN_SPOOL=str(spool))
+    world.note(since=started)
 
 
 # -- channels --------------------------------------------------------------------------------
@@ -252,6 +255,13 @@ def provider_gone(world: World) -> None:
 
 def provider_errs(world: World) -> None:
     provider = world.provider()
+    before = ago(30 * MINUTE)
+    db.execute(
+        world.conn,
+        "INSERT INTO alerts_channel_state (channel, last_success_at) VALUES ('email', %s)",
+        (before,),
+    )
+    world.note(since=before)
     provider.rule = lambda request: refusal(503, own_error("brevo", 503))
     world.queue(4)
     world.run("c", ALERTS_RETRY_BASE_SECONDS="600", **brevo(provider))
@@ -370,10 +380,11 @@ def blocked(world: World) -> None:
 
 def bad_address(world: World) -> None:
     provider = world.provider()
-    body = {"code": "invalid_parameter", "message": "email is not valid in to"}
-    provider.rule = lambda request: refusal(400, body)
-    world.queue(1)
+    user = add_user(world.conn, email="bob@example..com")
+    event = add_alert(world.conn, created_at=ago(MINUTE))
+    add_delivery(world.conn, user, event, created_at=ago(MINUTE))
     world.run("c", **brevo(provider))
+    assert not provider.requests
 
 
 # -- the set-up and the input ----------------------------------------------------------------
@@ -423,65 +434,238 @@ def nothing_risky(world: World) -> None:
     world.run()
 
 
-def _(
-    number: int,
-    name: str,
-    make: Callable[[World], None],
-    code: str,
-    status: str = "degraded",
-    message: str = "?",
-    action: str = "?",
-    *,
-    variant: str = "",
-    headline: bool = True,
-) -> Incident:
-    return Incident(number, name, make, code, status, message, action, variant, headline)
-
-
+_RUN = "Nothing at once: the next run closes it and takes over what it held."
+_LOCK = "If nothing works there, end it in the database: SELECT pg_terminate_backend({pid})"
+_AGAIN = "Once that is over, send them again with the retry page, or retry-failed deliveries"
 INCIDENTS = (
-    _(1, "a phase failed", phase_failed, "last_run_failed", "failing"),
-    _(2, "the runner was killed", killed, "run_stale"),
-    _(2, "and the next run took over", killed_and_taken_over, "run_lost", variant="b"),
-    _(3, "the schedule starts nothing", schedule_dead, "no_recent_success", "failing"),
-    _(3, "nobody starts a run", nobody_starts, "no_recent_success", "failing", variant="b"),
-    _(4, "runs come late", late, "runs_late", "degraded"),
-    _(5, "a lock is held", locked_out, "phase_locked_out"),
-    _(6, "paused", paused, "paused", "ok"),
-    _(6, "paused for long", paused_for_long, "paused", "failing", variant="b"),
-    _(7, "switched off", switched_off, "switched_off", "degraded"),
-    _(8, "a key was refused", key_refused, "channel_held", "failing"),
-    _(9, "a provider is out of reach", provider_gone, "channel_closed"),
-    _(9, "a provider answers with errors", provider_errs, "channel_failing", variant="b"),
-    _(9, "one first try failed", one_try_failed, "channel_failing", "ok", variant="c"),
-    _(10, "a provider asks to slow down", slowed_down, "channel_closed"),
-    _(11, "a channel lost its settings", settings_lost, "misconfigured", "failing"),
-    _(11, "settings are incomplete", settings_wrong, "misconfigured", "failing", variant="b"),
-    _(12, "the cap is too low", cap_too_low, "cap_reached"),
-    _(13, "claims lapsed", claims_lapsed, "sending_stuck"),
-    _(14, "sends in doubt were parked", parked, "parked"),
-    _(15, "attempts are exhausted", exhausted, "attempts_exhausted", "ok"),
-    _(16, "a recipient blocked us", blocked, "recipients_refused", "ok"),
-    _(20, "an allowlist is on", allowlist, "allowlist", "ok"),
-    _(20, "an allowlist was forgotten", allowlist_forgotten, "allowlist", variant="b"),
-    _(22, "a migration is missing", migration_missing, "migrations_pending"),
-    _(
-        22,
-        "and runs fail by it",
-        migration_missing_and_failing,
-        "migrations_pending",
-        "failing",
-        variant="b",
+    Incident(
+        1, "a phase failed", phase_failed, "last_run_failed", "failing",
+        "Phase A (generate events) failed in the run of {run}: RaiseException P0001: raised by "
+        "function refuse. Phases B, D and C did their work.",
+        "Mend that and start a run: nothing is done twice.",
     ),
-    _(23, "runs are not recorded", unrecorded, "runs_not_recorded", "failing"),
-    _(23, "their table is locked", unrecorded_locked, "runs_not_recorded", "failing", variant="b"),
-    _(25, "the input stopped", input_stopped, "input_stale"),
-    _(26, "a channel is off on purpose", channel_off, "channel_off", "ok"),
-    _(27, "nothing was risky", nothing_risky, "nothing_risky", "ok"),
-    _(29, "two deployments on one database", two_deployments, "two_deployments"),
-    _(30, "the runner's clock is wrong", clock_wrong, "clock_skew"),
-    _(31, "a proxy answers", answered_by_a_proxy, "channel_held", "failing"),
-    _(32, "many recipients refused at once", refused_at_once, "refused_at_once", "failing"),
-    _(33, "spooled records wait", spooled, "records_spooled"),
-    _(34, "a dry run by hand", only_dry_runs, "dry_run", "ok"),
-    _(35, "the address is no good", bad_address, "recipients_refused", "ok"),
-)
+    Incident(
+        2, "the runner was killed", killed, "run_stale", "degraded",
+        "The run of {run} has been silent since {heard}, so it was probably killed; it held 3 "
+        "messages that may or may not have gone out.",
+        _RUN,
+    ),
+    Incident(
+        2, "the next run took over", killed_and_taken_over, "run_lost", "degraded",
+        "The run of {run} died at {heard}, probably killed; the run of {next} took over the 3 "
+        "messages it held, which may or may not have gone out.",
+        "See the end of its log; a machine that is too small or a cancelled job looks so.",
+        "b",
+    ),
+    Incident(
+        3, "the schedule starts nothing", schedule_dead, "no_recent_success", "failing",
+        "The schedule has started no run since {since}, though one is due every 10 minutes.",
+        "On GitHub, under Actions, enable the workflow, and run it by hand meanwhile.",
+    ),
+    Incident(
+        3, "nobody starts a run", nobody_starts, "no_recent_success", "failing",
+        "Nothing has started a run since {since}, though one is due every 10 minutes.",
+        "Start what calls python -m alerts.runner, and run it by hand meanwhile.",
+        "b",
+    ),
+    Incident(
+        4, "runs come late", late, "runs_late", "degraded",
+        "Runs start late: the last one 22 minutes after its time, and so since {since}; usually "
+        "it is 60 seconds.",
+        "Nothing for a while: GitHub is busy. If it stays so, give the cron and "
+        "ALERTS_EXPECTED_INTERVAL_MINUTES a longer interval.",
+    ),
+    Incident(
+        5, "a lock is held", locked_out, "phase_locked_out", "degraded",
+        "Phase C (send) has not run since {since}, in 3 runs: psql, connected since {connected}, "
+        "holds its lock.",
+        _LOCK,
+    ),
+    Incident(
+        6, "paused", paused, "paused", "ok",
+        "The engine has been paused since {since} by the command line: the wrong headline went "
+        "out",
+        "Resume it when the reason is gone; what waits goes out with the next run.",
+    ),
+    Incident(
+        6, "paused for long", paused_for_long, "paused", "failing",
+        "The engine has been paused since {since} by the command line: the wrong headline went "
+        "out",
+        "Resume it when the reason is gone; what waits goes out with the next run.",
+        "b",
+    ),
+    Incident(
+        7, "switched off by its variable", switched_off, "switched_off", "ok",
+        "The variable ALERTS_V2_ENABLED has turned the engine off since {since}.",
+        "Set it to true where the engine runs when alerts are to go out again.",
+    ),
+    Incident(
+        8, "a key was refused", key_refused, "channel_held", "failing",
+        "Brevo has refused our password or key since {since}; 3 messages on email wait.",
+        "Renew BREVO_API_KEY where the engine runs and start a run. It is tried again at {next}.",
+    ),
+    Incident(
+        9, "a provider is out of reach", provider_gone, "channel_closed", "degraded",
+        "Brevo has been out of reach since {since}; 3 messages on email wait, and nothing is lost.",
+        "Nothing yet. It is tried again at {next}. If it lasts, see the status page of Brevo.",
+    ),
+    Incident(
+        9, "a provider answers with errors", provider_errs, "channel_failing", "degraded",
+        "4 of 4 messages on email failed in the last 24 hours, because Brevo was out of order; the "
+        "last one got through at {since}.",
+        "They are tried again from {next} on.",
+        "b",
+    ),
+    Incident(
+        9, "one first try failed", one_try_failed, "channel_failing", "ok",
+        "The first try of 1 message on email failed, because Brevo was out of order.",
+        "It is tried again from {next} on.",
+        "c",
+    ),
+    Incident(
+        10, "a provider asks to slow down", slowed_down, "channel_closed", "degraded",
+        "Telegram has asked us to slow down since {since}, until {next}; 5 messages on Telegram "
+        "wait, and nothing is lost.",
+        "Nothing yet. It is tried again at {next}.",
+    ),
+    Incident(
+        11, "a channel lost its settings", settings_lost, "misconfigured", "failing",
+        "Email has lost its settings since {since}: BREVO_API_KEY is no longer set; 2 messages on "
+        "email wait.",
+        "Set it again where the engine runs; or name the channel in ALERTS_CHANNELS_OFF if that is "
+        "meant.",
+    ),
+    Incident(
+        11, "a setting is missing", settings_wrong, "misconfigured", "failing",
+        "Email cannot be used since {since}: EMAIL_FROM is missing or not as it should be; 2 "
+        "messages on email wait.",
+        "Set it where the engine runs; the preflight says what it takes. The next run sends.",
+        "b",
+    ),
+    Incident(
+        12, "the cap is too low", cap_too_low, "cap_reached", "degraded",
+        "The last 3 runs, since {since}, ended at the limit of 2 messages, and 3 messages still "
+        "wait; 9 messages came in within the last hour.",
+        "Raise ALERTS_MAX_SEND_PER_RUN where the engine runs.",
+    ),
+    Incident(
+        13, "claims lapsed", claims_lapsed, "sending_stuck", "degraded",
+        "3 messages lost their sender and may or may not have gone out.",
+        "Nothing at once: the next run takes over.",
+    ),
+    Incident(
+        14, "sends in doubt were parked", parked, "parked", "degraded",
+        "1 message on email of the last 7 days may or may not have been delivered, as no answer "
+        "came; it is not sent again by itself.",
+        "Look it up with Brevo; send again what is missing with the retry page, or retry-failed "
+        "deliveries --include unknown.",
+    ),
+    Incident(
+        15, "attempts are exhausted", exhausted, "attempts_exhausted", "ok",
+        "2 messages on email were given up in the last 24 hours, after the last attempt, because "
+        "Brevo was out of order.",
+        f"{_AGAIN} --channel email --failure-code provider_unavailable --include exhausted.",
+    ),
+    Incident(
+        16, "a recipient blocked us", blocked, "recipients_refused", "ok",
+        "1 recipient on Telegram has blocked us in the last 24 hours.",
+        "Ask the user; sending again will not help.",
+    ),
+    Incident(
+        20, "an allowlist is on", allowlist, "allowlist", "ok",
+        "An allowlist has limited alerts to 1 user since {since}; nobody else gets any.",
+        "Remove ALERTS_SEND_ALLOWLIST_USER_IDS where the engine runs when the test is over.",
+    ),
+    Incident(
+        20, "an allowlist was forgotten", allowlist_forgotten, "allowlist", "degraded",
+        "An allowlist has limited alerts to 1 user since {since}; nobody else gets any.",
+        "Remove ALERTS_SEND_ALLOWLIST_USER_IDS where the engine runs when the test is over.",
+        "b",
+    ),
+    Incident(
+        22, "a migration is missing", migration_missing, "migrations_pending", "degraded",
+        "The database lacks the migration {migration} of version {version}; nothing fails by it "
+        "yet.",
+        "Run python scripts/migrate.py on this database.",
+    ),
+    Incident(
+        22, "runs fail for want of a migration", migration_missing_and_failing,
+        "migrations_pending", "failing",
+        "The database lacks the migration {migration} of version {version}; runs fail by it.",
+        "Run python scripts/migrate.py on this database.",
+        "b",
+    ),
+    Incident(
+        23, "runs are not recorded", unrecorded, "runs_not_recorded", "failing",
+        "Messages go out, the last at {gone}, but no run has been recorded since {since}: the "
+        "database does not take their records; the log of the last run says why.",
+        "Mend that; the records wait in a file beside the runner, and the next run stores them.",
+    ),
+    Incident(
+        23, "the table of runs is locked", unrecorded_locked, "runs_not_recorded", "failing",
+        "Messages go out, the last at {gone}, but no run has been recorded since {since}: pgAdmin, "
+        "connected since {connected}, keeps the table of runs locked.",
+        _LOCK,
+        "b",
+    ),
+    Incident(
+        25, "the input stopped", input_stopped, "input_stale", "degraded",
+        "No new risk score has come since {since}, which is 31 hours ago: no alert can arise from "
+        "prices and regions.",
+        "Look at the program that calculates the scores; the engine itself is not the cause.",
+    ),
+    Incident(
+        26, "a channel is off on purpose", channel_off, "channel_off", "ok",
+        "SMS has been switched off on purpose since {since}.",
+        "Nothing; to use it again, take it out of ALERTS_CHANNELS_OFF where the engine runs.",
+    ),
+    Incident(
+        27, "nothing was risky", nothing_risky, "nothing_risky", "ok",
+        "Nothing was risky enough for an alert in the last 24 hours: the highest score was 54.3 "
+        "(Middle East), and an alert takes 70.",
+        "Nothing.",
+    ),
+    Incident(
+        29, "two deployments on one database", two_deployments, "two_deployments", "degraded",
+        "Two deployments have taken turns on this database since {since}: one with at most 200 "
+        "messages a run and version 9f8e7d6, the other with at most 1,000 messages a run and "
+        "version 1a2b3c4.",
+        "Stop the one that should not run; the runs tell by whom each was started.",
+    ),
+    Incident(
+        30, "the runner's clock is wrong", clock_wrong, "clock_skew", "degraded",
+        "The clock of the machine that runs the engine is 10 minutes ahead of the database's.",
+        "Set that clock: quotas, windows and ages go by it.",
+    ),
+    Incident(
+        31, "a proxy answers", answered_by_a_proxy, "channel_held", "failing",
+        "Something else has answered in the place of Brevo since {since} (Brevo 200: a web page "
+        "instead of its API's answer); 3 messages on email wait.",
+        "Check BREVO_API_BASE and every proxy on the way. It is tried again at {next}.",
+    ),
+    Incident(
+        32, "many recipients refused at once", refused_at_once, "refused_at_once", "failing",
+        "Telegram refused ten recipients in a row in the run of {run}, so it is rather our sender "
+        "or account than the recipients; 14 messages on Telegram failed by it.",
+        "See what Telegram says of our sender. Once that is mended, send them again with the "
+        "retry page, or retry-failed deliveries --include refused.",
+    ),
+    Incident(
+        33, "spooled records wait", spooled, "records_spooled", "degraded",
+        "1 record of runs (the oldest of {since}) waits in a file beside the runner, as the "
+        "database has not taken it.",
+        "On that machine see why above each line of the file that ALERTS_RUN_SPOOL names (or its "
+        ".rejected), mend it, and run python -m alerts replay-spool FILE.",
+    ),
+    Incident(
+        34, "a dry run by hand", only_dry_runs, "dry_run", "ok",
+        "The run of {run}, started by hand, was a dry run: it sent nothing by intent; 3 messages "
+        "would have gone out.",
+        "Start a run without the dry-run option to send.",
+    ),
+    Incident(
+        35, "the address is no good", bad_address, "recipients_refused", "ok",
+        "1 recipient on email has an address that is not valid or does not exist.",
+        "Ask the user for another address; sending again to this one will not help.",
+    ),
+)  # fmt: skip
