@@ -74,6 +74,8 @@ VARIABLES: list[tuple[str, Get, Any, dict[str, Any], list[str]]] = [
      {"park": True, "resend": False, "PARK": True}, ["ignore", "true"]),
     ("ALERTS_DELIVERY_MAX_AGE_HOURS", lambda s: s.delivery_max_age_hours, 72, {"0": 0, "1": 1},
      ["-1", "never"]),
+    ("ALERTS_INPUT_MAX_AGE_HOURS", lambda s: s.input_max_age_hours, 26, {"0": 0, "1": 1},
+     ["-1", "a day"]),
     ("ALERTS_PROVIDER_TIMEOUT_SECONDS", lambda s: s.provider_timeout_seconds, 10, {"1": 1},
      ["0", "0.5", "301"]),
     ("ALERTS_PROVIDER_ANSWER_SECONDS", lambda s: s.provider_answer_seconds, 60, {"1": 1},
