@@ -19,6 +19,7 @@ from alerts.cli.program import Program
 from alerts.cli.text import Style
 from alerts.engine_observability import replay_file
 from alerts.logs import bound
+from alerts.owner import trials
 from alerts.preflight import preflight
 from alerts.questions import Answer, Caller, NotFound, Question
 from alerts.readers import BOOLEAN, Parameter, Reader, integer
@@ -89,6 +90,13 @@ def _rebuild(conn: db.Connection, caller: Caller, dry_run: bool) -> Answer:
     return rebuild.rebuild(conn, dry_run=dry_run, **caller.as_writer())
 
 
+def _test_message(program: Program, channel: str) -> Answer:
+    # At once and outside a transaction, which no call to a provider is to hold open.
+    settings = program.settings()
+    with closing(asking.open_session(settings)) as conn:
+        return trials.send_now(conn, settings, channel, **asking.caller(settings).as_writer())
+
+
 _DRY_RUN = Parameter("dry_run", BOOLEAN, "count only, change nothing", default=False)
 _REBUILD = Question(_rebuild, (_DRY_RUN,), writes=True)
 
@@ -137,6 +145,15 @@ COMMANDS = (
     ),
     _asking("rebuild", "Count deliveries and digests anew, as after a restore.", _REBUILD,
             tables.rebuilt),
+    Command(
+        "test-message",
+        "Send the owner a test message, at once.",
+        _test_message,
+        tables.test_message,
+        (questions.OWNER_CHANNEL,),
+        ("channel",),
+        failed=lambda answer, **values: answer["state"] != trials.SENT,
+    ),
     Command(
         "replay-spool",
         "Store run records that a spool FILE kept.",

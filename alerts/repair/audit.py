@@ -9,7 +9,7 @@ from typing import Any
 from alerts import db
 from alerts.paging import json_row
 
-ACTIONS = ("retry_failed", "pause", "resume", "prune", "rebuild")
+ACTIONS = ("retry_failed", "pause", "resume", "prune", "rebuild", "test_message")
 
 _RECORD = """
 INSERT INTO alerts_admin_actions (action, token_key_id, parameters, result, created_at)
