@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import psycopg2
 
@@ -128,13 +129,7 @@ class _Run:
         state = state_of(settings) if told else None
         opening = partial(open_connection, url)
         self.recorder = RunRecorder(opening, self.log, settings.run_spool, state)
-        self.locks = PhaseLocks(
-            partial(
-                self.open_session,
-                application_name="alerts-locks",
-                limit_seconds=LOCKS_LIMIT_SECONDS,
-            )
-        )
+        self.locks = PhaseLocks(self._connect_for_locks)
         self.wake_seconds = db.WAKE_SECONDS  # of waiting for the database, in all of the run
         self.channels: Mapping[str, Channel] = {}
         self.conn: db.WatchedConnection | None = None
@@ -180,14 +175,23 @@ class _Run:
             self.log.warning("the start of the run could not be reported", extra=fields)
 
     def _connect(self, name: str = "alerts-engine") -> db.WatchedConnection:
+        return self._connect_patiently(
+            application_name=name,
+            statement_timeout_ms=ENGINE_STATEMENT_TIMEOUT_MS,
+            lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS,
+        )
+
+    def _connect_for_locks(self) -> db.WatchedConnection:
+        return self._connect_patiently(
+            application_name="alerts-locks", limit_seconds=LOCKS_LIMIT_SECONDS
+        )
+
+    def _connect_patiently(self, **options: Any) -> db.WatchedConnection:
+        """Connect; a database that wakes up, or fails over, gets what is left of its time."""
         started = time.monotonic()
         try:
             return self.open_session(
-                application_name=name,
-                statement_timeout_ms=ENGINE_STATEMENT_TIMEOUT_MS,
-                lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS,
-                wait_seconds=self.wake_seconds,
-                stopped=self.hooks.stop.reason,
+                wait_seconds=self.wake_seconds, stopped=self.hooks.stop.reason, **options
             )
         finally:
             self.wake_seconds = max(0.0, self.wake_seconds - (time.monotonic() - started))

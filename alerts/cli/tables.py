@@ -154,6 +154,18 @@ def rebuilt(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def erased(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What was or would be removed of a user."""
+    done = "would be removed (dry run: nothing was changed)" if answer["dry_run"] else "removed"
+    lines = wrap(f"of user {answer['user_id']} {done}:", style.width)
+    removed = {**answer["removed"], **answer["also_removed"]}
+    lines += facts(style, [(clean(n.replace("_", " ")), str(c)) for n, c in removed.items()])
+    lines += wrap(f"channels switched off: {answer['channels_switched_off']}", style.width, 2)
+    if answer["action_id"] is not None:
+        lines.append(f"audit entry {answer['action_id']}")
+    return lines
+
+
 def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]]) -> list[str]:
     """One row per channel; columns for the usual three counts and any that is not zero."""
     always = ("queued", "sent", "failed")

@@ -17,6 +17,7 @@ from alerts.health.channels import STATE_TIMES, STATES, channel_state
 from alerts.health.counts import DELIVERIES, DIGESTS, Cell, HealthCounts, percentile
 from alerts.health.facts import Facts
 from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST
+from alerts.health.run_figures import RUN_FIGURES, run_figures
 from alerts.health.runs import RECENT_RUNS, RUNS, Runs, rounded, runs_of
 from alerts.health.unsubscribed import UNSUBSCRIBED
 from alerts.health.verdict import verdict
@@ -46,8 +47,10 @@ QUESTIONS = Together(
     points=counts.POINTS,
     stale=counts.STALE_SINCE,
     queue=queue.OLDEST_DUE,
+    due=queue.DUE,
     members=queue.MEMBERS,
     runs=RUNS,
+    run_figures=RUN_FIGURES,
     schedule=SCHEDULE,
     states=STATES,
     paused=pauses.CURRENT,
@@ -64,9 +67,11 @@ class Reading:
     counts: HealthCounts
     counts_stale_since: datetime | None  # wall time; from then on the figures may be wrong
     queue: dict[str, db.Row]  # by channel
+    due: dict[tuple[str, str], int]  # by source and channel
     queue_differs: bool
     schedule: dict[str, Any]
     runs: Runs
+    run_figures: dict[str, Any]
     paused: list[dict[str, Any]]
     states: dict[str, db.Row]  # of channels, by name
     engine: EngineState
@@ -101,6 +106,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "unsubscribed_7d": reading.unsubscribed,
         **reading.counts.charts,
         **reading.runs.section(),
+        **reading.run_figures,
         "schedule": reading.schedule,
         "engine": reading.engine.as_json(),
     }
@@ -111,6 +117,7 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         "now": now,
         "channels": list(CHANNELS),
         "queue_read": queue.QUEUE_READ,
+        "due_counted": queue.DUE_COUNTED,
         "stale": STALE_SECONDS,
         "recent_runs": RECENT_RUNS,
         "interval_minutes": settings.expected_interval_minutes,
@@ -125,8 +132,10 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         counts=counts.counts_of(asked, told["cells"], told["points"]),
         counts_stale_since=with_times(told["stale"][0], "since")["since"],
         queue={row["channel"]: with_times(row, "delivery", "digest") for row in told["queue"]},
+        due={(row["source"], row["channel"]): row["amount"] for row in told["due"]},
         queue_differs=queue.queue_differs(**told["members"][0]),
         runs=runs,
+        run_figures=run_figures(told["run_figures"][0]),
         schedule=schedule_health(told["schedule"], engine.interval_minutes),
         paused=[
             pauses.as_json(pauses.Pause(**with_times(row, "paused_at"))) for row in told["paused"]
@@ -281,6 +290,7 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
         "rate_limited": seen.get("rate_limited") if name in SEND_CHANNELS else False,
         "oldest_due_delivery_minutes": _minutes(waiting["delivery"], reading.now),
         "oldest_due_digest_minutes": _minutes(waiting["digest"], reading.now),
+        "due": {source: _due(name, source, reading) for source in (DELIVERIES, DIGESTS)},
         "queued_to_sent_seconds_24h": {
             kind: _took(reading.counts.waits.get((name, kind), {}))
             for kind in OWN_KINDS
@@ -293,9 +303,22 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
 
 def _queued(name: str, reading: Reading) -> int:
     """Messages of the last seven days that are to be sent."""
-    instant = [cell for cell in reading.own(DELIVERIES, WEEK) if cell.kind == "instant"]
-    cells = (*instant, *reading.counts.windows[DIGESTS, WEEK])
-    return sum(c.amount for c in cells if c.channel == name and c.status == "queued")
+    return sum(_queued_of(name, source, reading) for source in (DELIVERIES, DIGESTS))
+
+
+def _queued_of(name: str, source: str, reading: Reading) -> int:
+    kind = "instant" if source == DELIVERIES else "digest"
+    return sum(
+        cell.amount
+        for cell in reading.counts.windows[source, WEEK]
+        if (cell.channel, cell.kind, cell.status) == (name, kind, "queued")
+    )
+
+
+def _due(name: str, source: str, reading: Reading) -> int:
+    """Messages that are due now; of a longer queue all that wait, also for a later time."""
+    due = reading.due[source, name]
+    return due if due < queue.DUE_COUNTED else max(due, _queued_of(name, source, reading))
 
 
 def _took(waits: dict[int, int]) -> dict[str, int | None]:

@@ -154,6 +154,7 @@ class Runs:
             "funnel": _funnel(self.last_finished),
             "last_run": _last_run(self.last_run),
             "last_success_minutes": rounded(self.last_success_minutes),
+            "last_success_at": self.last_success_at and iso(self.last_success_at),
         }
 
 

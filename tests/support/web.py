@@ -17,6 +17,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from alerts import db
 from app import create_app
+from tests.support.openapi import CheckedClient
 from tests.support.world import NOW, settings_for
 
 TOKEN = "a-token-for-tests-that-is-long-enough"
@@ -41,17 +42,25 @@ ADMIN_ROUTES = [
     ("POST", f"{PREFIX}/retry_failed?kind=digests"),
     ("GET", f"{PREFIX}/test_message"),
     ("POST", f"{PREFIX}/test_message?channel=email"),
+    ("GET", "/metrics"),
 ]
 # What an empty database answers.
 MISSING = ("/some-id", "/7", "&user_id=1")
-PUBLIC_ROUTES = [("GET", "/healthz"), ("GET", "/alerts/events/latest")]
+PUBLIC_ROUTES = [("GET", "/healthz"), ("GET", "/alerts/events/latest"), ("GET", "/openapi.json")]
+# What answers whether or not there is a database.
+WITHOUT_DATABASE = ("/openapi.json",)
 ROUTES = [*ADMIN_ROUTES, *PUBLIC_ROUTES]
 
 
 def app_for(database_url: str, **environ: str) -> Flask:
-    """The app with one token and business time frozen at :data:`tests.support.world.NOW`."""
+    """The app with one token and business time frozen at :data:`tests.support.world.NOW`.
+
+    Its clients hold every answer against openapi.json.
+    """
     defaults = {"INTERNAL_RUNNER_TOKEN": TOKEN, "ALERTS_CLOCK": NOW.isoformat()}
-    return create_app(settings_for(database_url, **{**defaults, **environ}))
+    app = create_app(settings_for(database_url, **{**defaults, **environ}))
+    app.test_client_class = CheckedClient
+    return app
 
 
 class Admin:

@@ -39,7 +39,7 @@ ENDPOINTS = {
     "resume": ("POST", "/resume"),
     "test-message": ("POST", "/test_message"),
 }
-WITHOUT_ENDPOINT = {"preflight", "prune", "rebuild", "replay-spool"}
+WITHOUT_ENDPOINT = {"preflight", "prune", "erase-user", "rebuild", "replay-spool"}
 NAMES = [command.name for command in COMMANDS]
 
 
