@@ -75,13 +75,16 @@ def test_a_run_without_the_owners_address_says_so(admin: Admin, place: Place) ->
     )
 
 
+TOKEN, BASE = "TELEGRAM_BOT_TOKEN", "TELEGRAM_API_BASE"
+
+
 @pytest.mark.parametrize(
     ("changes", "code", "why"),
     [
-        ({"TELEGRAM_BOT_TOKEN": "1:wrong"}, "auth_failed", "the provider refused our password or key"),
-        ({"TELEGRAM_BOT_TOKEN": ""}, "channel_not_configured", "the channel has no provider"),
-        ({"TELEGRAM_API_BASE": "here"}, "misconfigured", "the channel's settings cannot be used"),
-        ({"TELEGRAM_API_BASE": "http://127.0.0.1:9"}, "network", "the provider could not be reached"),
+        ({TOKEN: "1:x"}, "auth_failed", "the provider refused our password or key"),
+        ({TOKEN: ""}, "channel_not_configured", "the channel has no provider"),
+        ({BASE: "here"}, "misconfigured", "the channel's settings cannot be used"),
+        ({BASE: "http://127.0.0.1:9"}, "network", "the provider could not be reached"),
     ],
 )  # fmt: skip
 def test_what_fails_is_said_in_words(
