@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from alerts.channels.names import KINDS
-from alerts.failures import FailureCode
+from alerts.failures import CLASS_OF, FailureClass, FailureCode
 
 _C = FailureCode
 # What a provider does that answers with the code; its name stands before it.
@@ -25,6 +25,20 @@ PROVIDER_DOES: Mapping[str, str] = {
     _C.UNEXPECTED_ANSWER: "did not answer: something else did, such as a proxy",
     _C.REFUSALS_IN_A_ROW: "refused ten recipients in a row",
     _C.MISCONFIGURED: "cannot be used with the settings there are",
+}
+# The same of a time that lasts; "since" follows.
+PROVIDER_HAS: Mapping[str, str] = {
+    _C.TIMEOUT_CONNECT: "has not answered",
+    _C.NETWORK: "has been out of reach",
+    _C.RATE_LIMITED: "has asked us to slow down",
+    _C.PROVIDER_UNAVAILABLE: "has been out of order",
+    _C.POLICY_REFUSED: "has turned our messages away",
+    _C.AUTH_FAILED: "has refused our password or key",
+    _C.SENDER_REJECTED: "has not accepted our sender",
+    _C.QUOTA_PROVIDER: "has said that our plan is used up",
+    _C.ACCOUNT_LIMITED: "has not allowed our account to send this",
+    _C.UNEXPECTED_ANSWER: "has not answered, something else has,",
+    _C.OUTCOME_UNKNOWN: "has left our messages without an answer",
 }
 # Why a message has not gone out; stands after "because" or a colon.
 BECAUSE: Mapping[str, str] = {
@@ -52,6 +66,28 @@ BECAUSE: Mapping[str, str] = {
     _C.CHANNEL_DISABLED: "the user has switched the channel off",
 }
 _CHANNELS = {kind.name: kind.word or kind.name for kind in KINDS}
+
+
+def class_of(code: str | None) -> FailureClass | None:
+    """The class of a failure code; None for a code that is not ours."""
+    known = code in FailureCode.__members__.values()
+    return CLASS_OF[FailureCode(str(code))] if known else None
+
+
+def does(code: str) -> str:
+    """What a provider does that answers with the code."""
+    return PROVIDER_DOES.get(code, f"does not work ({code})")
+
+
+def because(code: str, who: str = "the provider") -> str:
+    """Why messages have not gone out; stands after "because"."""
+    return BECAUSE.get(code, f"{who} did not take them").replace("the provider", who)
+
+
+def clipped(text: str, longest: int = 240) -> str:
+    """The beginning of a long text, on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 3].rstrip()}..."
 
 
 def channel(name: str) -> str:

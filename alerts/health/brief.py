@@ -9,11 +9,14 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from alerts import words
+from alerts.channels.names import SEND_CHANNELS
 from alerts.health.order import causes
 from alerts.words import Clockface
 
 MOST_REASONS = 3
 MOST_BYTES = 2000  # as JSON
+# Notes of an engine that does just what it should.
+_WELL = ("nothing_risky", "channel_off")
 
 
 def brief(health: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def brief(health: Mapping[str, Any]) -> dict[str, Any]:
 
 def brief_text(brief: Mapping[str, Any]) -> str:
     """The same as plain text, for a terminal, a phone's shortcut or a message to the owner."""
-    clock = Clockface(datetime.fromisoformat(brief["generated_at"]), ZoneInfo(brief["timezone"]))
+    clock = Clockface(_time(brief["generated_at"]), ZoneInfo(brief["timezone"]))
     at = f"{clock.now.astimezone(clock.zone):%H:%M %Z}"
     lines = [f"{brief['status'].upper()} at {at}: {brief['headline']}"]
     for number, reason in enumerate(brief["reasons"]):
@@ -46,7 +49,7 @@ def brief_text(brief: Mapping[str, Any]) -> str:
         if reason["action"]:
             lines.append(f"-> {reason['action']}")
     if brief["last_run"]:
-        started = clock.at(datetime.fromisoformat(brief["last_run"]["started_at"]))
+        started = clock.at(_time(brief["last_run"]["started_at"]))
         lines += ["", f"Last run: {brief['last_run']['status']}, started {started}"]
     lines += ["", *(f"{name}: {line}" for name, line in brief["channels"].items())]
     return "\n".join(lines) + "\n"
@@ -54,14 +57,22 @@ def brief_text(brief: Mapping[str, Any]) -> str:
 
 def _clock(health: Mapping[str, Any]) -> Clockface:
     zone = words.zone_of(health["engine"]["timezone"], ZoneInfo("UTC"))
-    return Clockface(datetime.fromisoformat(health["generated_at"]), zone)
+    return Clockface(_time(health["generated_at"]), zone)
 
 
 def _headline(health: Mapping[str, Any], reasons: list[dict[str, Any]], clock: Clockface) -> str:
-    if health["status"] != "ok" and reasons:
-        return str(reasons[0]["message"])
-    sent = sum(counts["sent"] for name, counts in health["deliveries_24h"].items())
-    return f"All is well: {words.count(sent, 'message')} went out in the last 24 hours."
+    if reasons:
+        message: str = reasons[0]["message"]
+        return f"All is well. {message}" if reasons[0]["code"] in _WELL else message
+    sent = sum(
+        figures[name]["sent"]
+        for figures in (health["deliveries_24h"], health["digests_24h"])
+        for name in figures
+        if name in SEND_CHANNELS
+    )
+    last = health["last_run"]
+    ran = f"; the last run started at {clock.at(_time(last['started_at']))}" if last else ""
+    return f"All is well: {words.count(sent, 'message')} went out in the last 24 hours{ran}."
 
 
 def line(channel: Mapping[str, Any], clock: Clockface) -> str:
@@ -70,9 +81,9 @@ def line(channel: Mapping[str, Any], clock: Clockface) -> str:
     if channel["paused"]:
         return f"paused, {waiting} waiting"
     if channel["state"] in ("closed", "held"):
-        since = clock.at(datetime.fromisoformat(channel["since"]))
+        since = clock.at(_time(channel["since"]))
         tried = channel["next_try_at"]
-        when = f"at {clock.at(datetime.fromisoformat(tried))}" if tried else "with the next run"
+        when = f"at {clock.at(_time(tried))}" if tried else "with the next run"
         does = words.PROVIDER_DOES.get(channel["code"], channel["code"])
         return f"the provider {does}, since {since}; {waiting} waiting, next try {when}"
     if channel["state"] == "off":
@@ -80,3 +91,7 @@ def line(channel: Mapping[str, Any], clock: Clockface) -> str:
     if channel["configured"] is False:
         return "not configured"
     return f"ok, {waiting} waiting" if channel["waiting"] else "ok"
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

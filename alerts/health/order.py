@@ -9,17 +9,30 @@ from alerts.health.reasons import SEVERITIES
 
 Told = Mapping[str, Any]  # a reason as health answers it
 
-_STANDS_STILL = ("no_recent_success", "queue_waiting", "sending_stuck")
-# What a reason explains: where it is told, the others are but its symptoms.
+_WAITS = ("queue_waiting", "sending_stuck")
+# What a reason explains: where it is told, the others are but its symptoms. With a colon and a
+# cause, only where that is the cause.
 EXPLAINS: Mapping[str, tuple[str, ...]] = {
-    "paused": _STANDS_STILL,
+    "migrations_pending": ("last_run_failed", "no_recent_success:migrations"),
+    "paused": ("no_recent_success:paused", "runs_late", *_WAITS),
+    "switched_off": ("no_recent_success:switched_off", *_WAITS),
+    "dry_run": ("no_recent_success:dry_runs", "never_run"),
+    "runs_not_recorded": (
+        "no_recent_success:not_recorded", "last_run_failed", "run_stale", "run_lost", "runs_late",
+    ),
     "misconfigured": ("last_run_failed", "queue_waiting"),
-    "phase_locked_out": _STANDS_STILL,
-    "last_run_failed": _STANDS_STILL,
-    "no_recent_success": ("queue_waiting", "sending_stuck"),
-    "never_run": ("queue_waiting", "sending_stuck"),
-    "run_stale": ("sending_stuck",),
-}
+    "channel_held": ("last_run_failed", "queue_waiting", "channel_failing", "attempts_exhausted"),
+    "channel_closed": ("queue_waiting", "channel_failing", "attempts_exhausted"),
+    "refused_at_once": ("last_run_failed", "channel_failing", "recipients_refused"),
+    "phase_locked_out": ("no_recent_success:locked_out", *_WAITS),
+    "run_stale": ("no_recent_success:killed", "never_run", *_WAITS),
+    "run_lost": ("sending_stuck",),
+    "last_run_failed": ("no_recent_success:failing", "no_recent_success:killed", *_WAITS),
+    "no_recent_success": ("runs_late", *_WAITS),
+    "never_run": _WAITS,
+    "cap_reached": ("queue_waiting",),
+    "channel_failing": ("attempts_exhausted", "recipients_refused", "queue_waiting"),
+}  # fmt: skip
 # What is told of the engine as a whole may be caused by a single channel.
 _OF_THE_WHOLE = ("last_run_failed",)
 
@@ -40,7 +53,8 @@ def causes(reasons: Sequence[Told]) -> list[Told]:
 
 
 def _explains(cause: Told, symptom: Told) -> bool:
-    if symptom["code"] not in EXPLAINS.get(cause["code"], ()):
+    names = {symptom["code"], f"{symptom['code']}:{symptom.get('cause')}"}
+    if not names & set(EXPLAINS.get(cause["code"], ())):
         return False
     whole = cause["channel"] is None or symptom["code"] in _OF_THE_WHOLE
     return whole or cause["channel"] == symptom["channel"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,12 +13,14 @@ from alerts.channels.names import CHANNELS, DIGEST_CHANNELS, SEND_CHANNELS
 from alerts.db.together import Together, with_times
 from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.health import counts, queue
+from alerts.health.around import AROUND, RECORDS_LOCKED, Around
 from alerts.health.channels import STATE_TIMES, STATES, channel_state
 from alerts.health.counts import DELIVERIES, DIGESTS, RISK, Cell, HealthCounts, percentile
-from alerts.health.facts import Facts
-from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST
+from alerts.health.facts import Facts, tallies
+from alerts.health.input import INPUT, Input
+from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST, runs_not_recorded
 from alerts.health.run_figures import RUN_FIGURES, run_figures
-from alerts.health.runs import RECENT_RUNS, RUNS, Runs, rounded, runs_of
+from alerts.health.runs import RECENT_RUNS, RUNS, SCHEDULED_STARTS, Runs, rounded, runs_of
 from alerts.health.unsubscribed import UNSUBSCRIBED
 from alerts.health.verdict import verdict
 from alerts.health.windows import DAY, HOUR, WEEK
@@ -54,7 +56,9 @@ QUESTIONS = Together(
     schedule=SCHEDULE,
     states=STATES,
     paused=pauses.CURRENT,
-    engine=engine_state.CURRENT,
+    engine=engine_state.HISTORY,
+    around=AROUND,
+    input=INPUT,
     unsubscribed=UNSUBSCRIBED,
 )
 
@@ -75,6 +79,9 @@ class Reading:
     paused: list[dict[str, Any]]
     states: dict[str, db.Row]  # of channels, by name
     engine: EngineState
+    changes: list[EngineState]  # the last ones of what it runs with, the newest first
+    around: Around
+    input: Input
     lock_holders: dict[str, list[db.Row]]  # by letter of a phase that runs were locked out of
     unsubscribed: int  # in the last seven days
 
@@ -95,7 +102,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     channels = {name: _channel(name, reading, doubts[name]) for name in CHANNELS}
     return {
         "generated_at": iso(now),
-        **verdict(_facts(reading, settings, channels)),
+        **verdict(_facts(conn, reading, settings, channels)),
         "paused": reading.paused,
         **_totals(reading),
         **_waiting(reading),
@@ -106,6 +113,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "unsubscribed_7d": reading.unsubscribed,
         **reading.counts.charts,
         **reading.runs.section(),
+        "input": reading.input.section(now),
         **reading.run_figures,
         "schedule": reading.schedule,
         "engine": reading.engine.as_json(),
@@ -120,13 +128,15 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         "due_counted": queue.DUE_COUNTED,
         "stale": STALE_SECONDS,
         "recent_runs": RECENT_RUNS,
+        "scheduled_starts": SCHEDULED_STARTS,
         "interval_minutes": settings.expected_interval_minutes,
     }
     told = QUESTIONS.fetch(conn, asked)
     runs = runs_of(told["runs"][0])
-    engine = engine_state.state_in(
+    changes = engine_state.states_in(
         [with_times(row, "first_at", "last_at") for row in told["engine"]], settings
     )
+    engine = changes[0]
     return Reading(
         now=now,
         counts=counts.counts_of(asked, told["cells"], told["points"]),
@@ -142,6 +152,9 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         ],
         states={row["channel"]: with_times(row, *STATE_TIMES) for row in told["states"]},
         engine=engine,
+        changes=changes,
+        around=Around.of(told["around"][0]),
+        input=Input.of(told["input"][0]),
         lock_holders={
             each.phase.letter: holders(conn, each.phase.lock_keys(engine.senders))
             for each in runs.locked_out()
@@ -151,18 +164,30 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
     )
 
 
-def _facts(reading: Reading, settings: Settings, channels: dict[str, dict[str, Any]]) -> Facts:
+def _facts(
+    conn: db.Connection,
+    reading: Reading,
+    settings: Settings,
+    channels: dict[str, dict[str, Any]],
+) -> Facts:
     runs, not_configured = reading.runs, FailureCode.CHANNEL_NOT_CONFIGURED.value
-    day = [*reading.own(DELIVERIES, DAY), *reading.counts.windows[DIGESTS, DAY]]
+    day, hour = (
+        [*_instant(reading, span), *reading.counts.windows[DIGESTS, span]] for span in (DAY, HOUR)
+    )
     off = {name for name, row in reading.states.items() if row["switched_off"]}  # deliberately
     zone = zone_of(reading.engine.timezone, settings.timezone)
-    return Facts(
+    facts = Facts(
         wall=Clockface(runs.now, zone),
         business=Clockface(reading.now, zone),
-        expected_minutes=reading.engine.interval_minutes,
         runs=runs,
+        changes=reading.changes,
+        around=reading.around,
+        input=reading.input,
+        schedule=reading.schedule,
         channels=channels,
-        deliveries_24h=_by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
+        last_hour=tallies(hour),
+        last_day=tallies(day),
+        came_in=sum(c.amount for c in hour if c.channel in SEND_CHANNELS),
         oldest_due=_oldest_due(reading),
         lapsed_claims=sum(row["lapsed_claims"] for row in reading.queue.values()),
         not_configured=sum(
@@ -171,8 +196,6 @@ def _facts(reading: Reading, settings: Settings, channels: dict[str, dict[str, A
         paused=reading.paused,
         counts_stale_since=reading.counts_stale_since,
         queue_differs=reading.queue_differs,
-        enabled=reading.engine.enabled,
-        misconfigured=reading.engine.channels_misconfigured,
         locked_out=tuple(
             (each, reading.lock_holders[each.phase.letter])
             for each in runs.locked_out()
@@ -180,6 +203,15 @@ def _facts(reading: Reading, settings: Settings, channels: dict[str, dict[str, A
         ),
         weak_tokens=tuple(weak_tokens(settings)),
     )
+    if any(True for _ in runs_not_recorded(facts)):
+        holders = db.fetch_all(conn, RECORDS_LOCKED)
+        return replace(facts, records_held_by=tuple(holders))
+    return facts
+
+
+def _instant(reading: Reading, span: timedelta) -> list[Cell]:
+    """Messages of their own; what goes into a digest is counted with that."""
+    return [cell for cell in reading.own(DELIVERIES, span) if cell.kind == "instant"]
 
 
 def _oldest_due(reading: Reading) -> dict[str, datetime]:

@@ -1,11 +1,11 @@
-"""Reasons that lie in the set-up: settings, clocks, tokens, figures that may be wrong."""
+"""Reasons that lie in the set-up: migrations, clocks, tokens, figures that may be wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from alerts import words
-from alerts.failures import FailureCode
+from alerts import VERSION, words
+from alerts.db import MIGRATE
 from alerts.health.facts import Facts
 from alerts.health.reasons import DEGRADED, Reason
 from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN
@@ -13,16 +13,21 @@ from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN
 SKEW_TOLD_SECONDS = 30
 
 
-def misconfigured(facts: Facts) -> Iterator[Reason]:
-    """Channels whose settings cannot be used."""
-    for channel, variables in facts.misconfigured.items():
-        message = (
-            f"{words.capital(words.channel(channel))} cannot be used: {words.listed(variables)} "
-            f"{words.verb(len(variables), 'is', 'are')} not as it should be; its messages wait."
-        )
-        action = "The preflight says what it takes; the run after it is mended sends."
-        code = FailureCode.MISCONFIGURED.value
-        yield Reason(code, DEGRADED, message, action, None, channel, page="/ops/setup")
+def migrations_pending(facts: Facts) -> Iterator[Reason]:
+    """The database is older than this version."""
+    lacking = facts.around.lacking
+    if not lacking:
+        return
+    names = words.listed(lacking)
+    last = facts.runs.last_finished
+    failing = last is not None and last["status"] == "failed"
+    breaks = "runs fail by it" if failing else "nothing fails by it yet"
+    message = (
+        f"The database lacks the {words.verb(len(lacking), 'migration', 'migrations')} {names} of "
+        f"version {VERSION}; {breaks}."
+    )
+    action = f"{words.capital(MIGRATE)} on this database."
+    yield Reason("migrations_pending", DEGRADED, message, action, page="/ops/setup")
 
 
 def clock_skew(facts: Facts) -> Iterator[Reason]:
@@ -34,14 +39,34 @@ def clock_skew(facts: Facts) -> Iterator[Reason]:
             f"The clock of the machine that runs the engine is {words.duration(abs(skew))} "
             f"{side} the database's."
         )
-        yield Reason("clock_skew", DEGRADED, message, "Set that clock.", page="/ops/setup")
+        action = "Set that clock: quotas, windows and ages go by it."
+        yield Reason("clock_skew", DEGRADED, message, action, page="/ops/setup")
+
+
+def records_spooled(facts: Facts) -> Iterator[Reason]:
+    """Records of runs wait beside the runner, and do not come back by themselves."""
+    amount, since = facts.runs.spooled_records, facts.runs.spooled_since
+    if not amount:
+        return
+    told = f" (the oldest of {facts.wall.at(since)})" if since else ""
+    message = (
+        f"{words.count(amount, 'record')} of runs{told} {words.verb(amount, 'waits', 'wait')} in "
+        "a file beside the runner, as the database has not taken "
+        f"{words.verb(amount, 'it', 'them')}."
+    )
+    action = (
+        "On that machine see why above each line of the file that ALERTS_RUN_SPOOL names (or its "
+        ".rejected), mend it, and run python -m alerts replay-spool FILE."
+    )
+    yield Reason("records_spooled", DEGRADED, message, action, since, page="/ops/runs")
 
 
 def token_too_short(facts: Facts) -> Iterator[Reason]:
     """A token is easily guessed."""
     if facts.weak_tokens:
         names = words.listed(facts.weak_tokens)
-        message = f"{names} is shorter than {GOOD_TOKEN} characters."
+        are = words.verb(len(facts.weak_tokens), "is", "are")
+        message = f"{names} {are} shorter than {GOOD_TOKEN} characters."
         action = f"Make a good one with {MAKE_TOKEN}"
         yield Reason("token_too_short", DEGRADED, message, action, page="/ops/setup")
 

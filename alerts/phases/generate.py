@@ -13,6 +13,7 @@ from alerts.product_days import day_of, day_start
 
 REGIONAL, ASSET, HIGH_IMPACT = "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE", "HIGH_IMPACT_EVENT"
 
+FIRES_AT = 70  # a score from which on it is an alert by itself
 EARLIER_DAYS = 7  # how many days back to look for an earlier product day's score
 
 # Everything of all three types that fires at a given time, with its drivers. `::timestamptz` reads
@@ -58,7 +59,7 @@ regional AS (
         ORDER BY p.calculated_at DESC, p.id DESC
         LIMIT 1
     ) AS earlier ON TRUE
-    WHERE f.score >= 70
+    WHERE f.score >= %(fires_at)s
        OR (f.score >= 50 AND earlier.score > 0 AND f.score * 100 >= earlier.score * 120)
 ),
 asset AS (
@@ -88,7 +89,7 @@ asset AS (
           AND risk_score IS NOT NULL
         ORDER BY asset, region, calculated_at DESC, id DESC
     ) AS f
-    WHERE f.score >= 70
+    WHERE f.score >= %(fires_at)s
 ),
 spike AS (
     SELECT
@@ -185,7 +186,8 @@ def _days(now: datetime, zone: ZoneInfo) -> dict[str, object]:
     first = day_of(now - timedelta(hours=24), zone) - timedelta(days=EARLIER_DAYS)
     days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
     starts = [day_start(day, zone) for day in days]
-    return {"days": days, "day_starts": starts, "earlier_days": EARLIER_DAYS}
+    return {"days": days, "day_starts": starts, "earlier_days": EARLIER_DAYS,
+            "fires_at": FIRES_AT}  # fmt: skip
 
 
 def _columns(fired: list[db.Row]) -> dict[str, list[object]]:

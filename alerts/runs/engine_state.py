@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import takewhile
 from typing import Any
@@ -31,7 +31,9 @@ WITH told AS (
         %(channels_configured)s::text[] AS channels_configured,
         %(channels_off)s::text[] AS channels_off,
         %(channels_misconfigured)s::jsonb AS channels_misconfigured,
-        %(senders)s::integer AS senders
+        %(senders)s::integer AS senders,
+        %(providers)s::jsonb AS providers,
+        %(input_max_age_hours)s::integer AS input_max_age_hours
 ),
 newest AS (
     SELECT * FROM alerts_engine_state ORDER BY id DESC LIMIT 1
@@ -43,18 +45,18 @@ same AS (
     WHERE s.id = n.id
       AND (n.git_sha, n.enabled, n.allowlist, n.max_send_per_run, n.interval_minutes, n.timezone,
            n.digest_period, n.channels_configured, n.channels_off, n.channels_misconfigured,
-           n.senders)
+           n.senders, n.providers, n.input_max_age_hours)
           IS NOT DISTINCT FROM
           (t.git_sha, t.enabled, t.allowlist, t.max_send_per_run, t.interval_minutes, t.timezone,
            t.digest_period, t.channels_configured, t.channels_off, t.channels_misconfigured,
-           t.senders)
+           t.senders, t.providers, t.input_max_age_hours)
     RETURNING s.id
 ),
 added AS (
     INSERT INTO alerts_engine_state (
         first_run_id, last_run_id, first_at, last_at, git_sha, enabled, allowlist,
         max_send_per_run, interval_minutes, timezone, digest_period, channels_configured,
-        channels_off, channels_misconfigured, senders
+        channels_off, channels_misconfigured, senders, providers, input_max_age_hours
     )
     SELECT %(run_id)s, %(run_id)s, clock_timestamp(), clock_timestamp(), t.*
     FROM told AS t
@@ -70,7 +72,8 @@ WHERE EXISTS (SELECT FROM added)
 _STATES = """
 SELECT
     first_at, last_at, git_sha, enabled, allowlist, max_send_per_run, interval_minutes, timezone,
-    digest_period, channels_configured, channels_off, channels_misconfigured, senders
+    digest_period, channels_configured, channels_off, channels_misconfigured, senders,
+    providers, input_max_age_hours
 FROM alerts_engine_state
 ORDER BY id DESC
 LIMIT {}
@@ -94,6 +97,8 @@ class EngineState:
     git_sha: str | None = None
     channels_off: list[str] | None = None
     senders: int = 1  # hosts that may send at once
+    providers: dict[str, str] = field(default_factory=dict)  # by channel
+    input_max_age_hours: int = 26
     first_at: datetime | None = None
     last_at: datetime | None = None
 
@@ -104,9 +109,15 @@ class EngineState:
         return {
             **fields,
             "channels_misconfigured": blamed,
+            "providers": json.dumps(self.providers, sort_keys=True),
             "run_id": run_id,
             "kept_before": KEPT - 1,
         }
+
+    def what(self) -> dict[str, Any]:
+        """The settings alone, without when they held."""
+        names = [n for n in self.__dataclass_fields__ if n not in ("first_at", "last_at")]
+        return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:
         """What health says of it; the allowlist's members are users and stay out."""
@@ -124,6 +135,8 @@ class EngineState:
             "channels_off": self.channels_off or [],
             "channels_misconfigured": self.channels_misconfigured,
             "senders": self.senders,
+            "providers": self.providers,
+            "input_max_age_hours": self.input_max_age_hours,
         }
 
 
@@ -142,6 +155,8 @@ def state_of(settings: Settings) -> EngineState:
         channels_off=sorted(channels.off),
         channels_misconfigured=_blamed(channels.problems),
         senders=settings.senders,
+        providers=dict(sorted(channels.providers.items())),
+        input_max_age_hours=settings.input_max_age_hours,
     )
 
 
@@ -155,18 +170,18 @@ def _blamed(problems: Iterable[ChannelProblem]) -> dict[str, list[str]]:
 
 def current(conn: db.Connection, settings: Settings) -> EngineState:
     """What the engine last ran with; before its first run what ``settings`` say."""
-    return state_in(db.fetch_all(conn, CURRENT), settings)
+    return states_in(db.fetch_all(conn, CURRENT), settings)[0]
 
 
-def state_in(rows: Sequence[Mapping[str, Any]], settings: Settings) -> EngineState:
-    """The same, of what :data:`CURRENT` brought."""
-    return EngineState(**rows[0]) if rows else state_of(settings)
+def states_in(rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[EngineState]:
+    """What :data:`CURRENT` or :data:`HISTORY` brought. Never empty: before the engine's first run
+    it is what ``settings`` say."""
+    return [EngineState(**row) for row in rows] or [state_of(settings)]
 
 
 def history(conn: db.Connection, settings: Settings) -> list[EngineState]:
     """What the engine ran with, the newest first; before its first run what ``settings`` say."""
-    rows = db.fetch_all(conn, HISTORY)
-    return [EngineState(**row) for row in rows] or [state_of(settings)]
+    return states_in(db.fetch_all(conn, HISTORY), settings)
 
 
 def true_since(

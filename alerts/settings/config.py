@@ -104,6 +104,7 @@ class Settings:
     expected_interval_minutes: int
     park_unknown_outcomes: bool
     delivery_max_age_hours: int  # 0: never too old
+    input_max_age_hours: int  # of the newest risk score; 0: never too old
     provider_timeout_seconds: int  # for each step until a message is handed over
     provider_answer_seconds: int  # for the answer after that
     run_spool: Path
@@ -167,6 +168,7 @@ class Settings:
             )
             == "park",
             delivery_max_age_hours=env.integer("ALERTS_DELIVERY_MAX_AGE_HOURS", 72, 0, 87_600),
+            input_max_age_hours=env.integer("ALERTS_INPUT_MAX_AGE_HOURS", 26, 0, 8760),
             provider_timeout_seconds=env.integer("ALERTS_PROVIDER_TIMEOUT_SECONDS", 10, 1, 300),
             provider_answer_seconds=env.integer("ALERTS_PROVIDER_ANSWER_SECONDS", 60, 1, 600),
             run_spool=Path(env.text("ALERTS_RUN_SPOOL") or "alerts_runs_spool.jsonl"),

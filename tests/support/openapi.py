@@ -17,8 +17,8 @@ from app.errors import is_below
 from app.openapi import DOCUMENT
 
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
-# Blueprints whose pages are for people: they are no part of the document.
-PAGES = ("ops", "unsubscribe")
+# The operator's pages, and the way to them: they are no part of the document.
+PAGES = ("ops", "root")
 # What any address may answer: nothing of this method, and a fault of ours.
 ANYWHERE = (405, 500)
 

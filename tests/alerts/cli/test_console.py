@@ -63,6 +63,7 @@ HEALTH: dict[str, Any] = {
         },
     ],
     "deliveries_24h": {name: FIGURES | {"batched": 7} for name in ("email", "telegram", "sms")},
+    "digests_24h": {"email": dict.fromkeys(FIGURES, 0)},
     "digests_7d": {"email": dict.fromkeys(FIGURES, 0)},
     "failures_24h": [{"channel": "email", "failure_code": "rate_limited", "count": 1}],
     "oldest_queued_delivery_minutes": 33.1,

@@ -161,9 +161,10 @@ def test_health_tells_that_the_engine_is_switched_off(conn: Connection, database
         " finished_at = finished_at - interval '2 hours'",
     )
     run(database_url, "a", environ={"ALERTS_V2_ENABLED": "off"})
-    (reason,) = get_health(conn, WEB, NOW)["reasons"]
-    assert reason["code"] == "no_recent_success"
-    assert "ALERTS_V2_ENABLED turns the engine off" in reason["message"]
+    cause, symptom = get_health(conn, WEB, NOW)["reasons"]
+    assert (cause["code"], symptom["code"]) == ("switched_off", "no_recent_success")
+    assert symptom["cause"] == "switched_off"
+    assert "ALERTS_V2_ENABLED has turned the engine off" in cause["message"]
 
 
 def test_health_shows_what_the_engine_runs_with_and_no_users(

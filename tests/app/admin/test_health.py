@@ -49,7 +49,7 @@ def test_every_channel_and_key_is_there_with_zeros(admin: Admin) -> None:
     assert set(health) - set(expected) == {
         "deliveries_7d", "digests_24h", "channels", "failures", "in_doubt", "per_hour", "per_day",
         "funnel", "paused", "engine", "unsubscribed_7d", "last_finished_run", "last_success_at",
-        "runs_24h",
+        "runs_24h", "input",
     }  # fmt: skip
     assert set(health["channels"]) == {"email", "telegram", "sms", "account"}
     assert (len(health["per_hour"]), len(health["per_day"])) == (24, 7)
@@ -63,7 +63,7 @@ def test_rows_show_with_the_fields_of_the_contract(admin: Admin, conn: Connectio
     run_id = add_run(conn)
     health = admin.ok("/health")
     assert health["status"] == "ok"
-    assert health["reasons"] == []
+    assert [reason["code"] for reason in health["reasons"]] == ["attempts_exhausted"]
     rows = [
         {"channel": "email", "status": "sent", "delivery_kind": "instant", "count": 1},
         {"channel": "sms", "status": "failed", "delivery_kind": "instant", "count": 1},
