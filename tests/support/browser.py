@@ -123,7 +123,10 @@ def axe_problems(page: Page) -> list[str]:
     """
     from axe_playwright_python.sync_playwright import Axe
 
-    options = {"runOnly": {"type": "tag", "values": AXE_RULES}}
+    options = {
+        "runOnly": {"type": "tag", "values": AXE_RULES},
+        "resultTypes": ["violations"],  # it need not tell each element that is well
+    }
     found = Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
 
