@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from alerts.health.brief import brief
 from alerts.health.order import causes
+from alerts.words import capital
 from app.errors import is_below
 
 _MARKS = {"failing": "bad", "degraded": "warn", "note": "idle", "ok": "ok"}
@@ -20,6 +22,7 @@ _LABELS = (
     ("/ops/retry", "Preview sending again"),
     ("/ops#input", "See the input"),
 )
+_WELL = re.compile(r"^All is well[:.] ")  # which the word above says
 _OF_INPUT = ("input_stale",)
 
 
@@ -33,6 +36,7 @@ def verdict(health: Mapping[str, Any]) -> dict[str, Any]:
     status, reasons = health["status"], [_shown(each) for each in health["reasons"]]
     found, headline = causes(reasons), brief(health)["headline"]
     about = found[:1] if found and found[0]["message"] in headline else []
+    told = {each["message"] for each in found}
     mark, word = _MARKS[status], _WORDS[status]
     if status == "ok" and about and headline == about[0]["message"]:
         stands_still = about[0]["code"] in ("paused", "switched_off")
@@ -41,10 +45,10 @@ def verdict(health: Mapping[str, Any]) -> dict[str, Any]:
         "status": status,
         "mark": mark,
         "word": word,
-        "headline": headline,
+        "headline": capital(_WELL.sub("", headline)) if status == "ok" else headline,
         "first": about[0] if about else None,
         "others": found[len(about) :],
-        "symptoms": [each for each in reasons if each not in found],
+        "symptoms": [each for each in reasons if each["message"] not in told],
     }
 
 

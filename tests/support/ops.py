@@ -70,10 +70,10 @@ def cookie(client: FlaskClient) -> str | None:
     return found.value if found else None
 
 
-def session_of(app: Flask) -> dict[str, Any]:
+def session_of(app: Flask, token: str = TOKEN) -> dict[str, Any]:
     """The cookie that signing in gives, as a browser is told of it."""
     place = {"domain": "127.0.0.1", "path": "/", "secure": True, "sameSite": "Strict"}
-    return {"name": COOKIE, "value": cookie(signed_in(app)) or "", "httpOnly": True, **place}
+    return {"name": COOKIE, "value": cookie(signed_in(app, token)) or "", "httpOnly": True, **place}
 
 
 def words_of(text: str) -> str:
