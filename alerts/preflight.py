@@ -11,6 +11,7 @@ import psycopg2
 from alerts import db, migrations
 from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
+from alerts.health.badge import badge_address
 from alerts.redaction import describe_exception, redactor_for
 from alerts.runs import engine_state
 from alerts.settings import owner
@@ -42,6 +43,7 @@ class Report:
     providers: dict[str, str] = field(default_factory=dict)
     warnings: list[Finding] = field(default_factory=list)
     errors: list[Finding] = field(default_factory=list)
+    badge: str | None = None  # its address; not where CI is set, since logs can be public
 
     def error(self, id_: str, message: str, hint: str) -> None:
         """Note something that must be mended before a run."""
@@ -88,7 +90,8 @@ def _check_settings(settings: Settings, report: Report) -> None:
         report.warn("allowlist_active", text, hint)
     if settings.app_base_url is None:
         hint = "Set ALERTS_APP_BASE_URL to the app's address."
-        report.warn("app_base_url_missing", "Messages carry no link to the app.", hint)
+        text = "Messages carry no link to the app, and emails none to unsubscribe."
+        report.warn("app_base_url_missing", text, hint)
     _check_owner(settings, report)
     short = weak_tokens(settings)
     if short:
@@ -123,6 +126,11 @@ def _check_channels(settings: Settings, report: Report) -> None:
     for unused in channels.unused:
         hint = f"Set {unused.variable} as it says, or unset it."
         report.warn("variable_unused", f"{unused.message}. No channel needs it.", hint)
+    by_mail = channels.providers.get("email", "outbox") != "outbox"
+    if by_mail and settings.app_base_url and not settings.app_base_url.startswith("https://"):
+        text = "Emails carry no one-click unsubscription, which large mail providers ask for."
+        hint = "Set ALERTS_APP_BASE_URL to an https address that reaches the web app."
+        report.warn("one_click_missing", text, hint)
     if channels.off:
         text = f"Switched off: {', '.join(sorted(channels.off))}."
         report.warn("channel_off", text, "Unset ALERTS_CHANNELS_OFF to use all channels again.")
@@ -166,6 +174,7 @@ def _check_database(settings: Settings, report: Report) -> None:
             _check_migrations(conn, report)
             if report.migrations_ok:
                 _check_senders(conn, settings, report)
+                report.badge = None if settings.ci else badge_address(conn, settings)
     except psycopg2.Error as error:
         text = f"A check failed: {describe_exception(error, redactor_for(settings))}"
         report.error("database_check_failed", text, "See that the role may read the tables.")

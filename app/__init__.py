@@ -13,6 +13,7 @@ from alerts.settings.config import Settings
 from app import current, errors, ops, public
 from app.admin import admin_blueprint
 from app.admin.metrics import metrics_blueprint
+from app.badge import badge_blueprint
 from app.unsubscribe import unsubscribe_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
@@ -33,6 +34,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(admin_blueprint())
     app.register_blueprint(metrics_blueprint())
     app.register_blueprint(public.public_blueprint())
+    app.register_blueprint(badge_blueprint())
     app.register_blueprint(unsubscribe_blueprint())
     errors.register(app)
     ops.install(app)

@@ -9,6 +9,7 @@ in front of the app.
 
 from __future__ import annotations
 
+import json
 import re
 import socket
 import time
@@ -18,6 +19,7 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from app.ops.guard import LARGEST_FORM
@@ -135,3 +137,20 @@ def _is_whole(read: bytes) -> bool:
     length = _LENGTH.search(head + b"\r\n")
     size = int(length[1]) if length else 0
     return size > LARGEST_FORM or len(body) >= size
+
+
+def _answer_error(client: socket.socket, status: int, reason: str, _quoting: str) -> None:
+    """Answer what never gets to the app, because it is no request, in the shape of the app's
+    errors; Gunicorn's own answer is HTML and quotes the client."""
+    if status == 501:  # which Gunicorn calls a bad request
+        reason = "Not Implemented"
+    error = {"code": reason.lower().replace(" ", "_"), "message": f"{reason}."}
+    body = json.dumps({"error": error})
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    util.write_nonblock(client, (head + body).encode())
+
+
+util.write_error = _answer_error

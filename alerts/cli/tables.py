@@ -74,6 +74,8 @@ def preflight(style: Style, answer: Mapping[str, Any]) -> list[str]:
     pairs = [("database", _yes(answer["db_ok"])), ("migrations", _yes(answer["migrations_ok"]))]
     for channel in answer["channels_configured"]:
         pairs.append((clean(channel), clean(answer["providers"].get(channel, "not configured"))))
+    if answer["badge"]:
+        pairs.append(("badge", clean(answer["badge"])))
     return [*lines, "", *facts(style, pairs)]
 
 

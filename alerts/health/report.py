@@ -15,7 +15,7 @@ from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.health import counts, queue
 from alerts.health.around import AROUND, RECORDS_LOCKED, Around
 from alerts.health.channels import STATE_TIMES, STATES, channel_state
-from alerts.health.counts import DELIVERIES, DIGESTS, Cell, HealthCounts, percentile
+from alerts.health.counts import DELIVERIES, DIGESTS, RISK, Cell, HealthCounts, percentile
 from alerts.health.facts import Facts, tallies
 from alerts.health.input import INPUT, Input
 from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST, runs_not_recorded
@@ -328,6 +328,7 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
             for kind in OWN_KINDS
             if kind == "instant" or name in DIGEST_CHANNELS
         },
+        "risk_to_phone_seconds_24h": _took(reading.counts.waits.get((name, RISK), {})),
         "in_doubt": doubts,
         "paused": any(each["channel"] in (None, name) for each in reading.paused),
     }

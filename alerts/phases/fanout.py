@@ -66,6 +66,7 @@ event AS (
         alert_type,
         lower(scope_region) AS region,
         scope_assets,
+        risk_at,
         CASE WHEN alert_type = 'HIGH_IMPACT_EVENT' THEN severity ELSE risk_score END AS measure
     FROM alert_events
     WHERE id = %(event_id)s
@@ -237,7 +238,7 @@ FAN_OUT = sql.SQL("""
 WITH {decisions},
 created AS (
     INSERT INTO user_alert_deliveries (
-        user_id, alert_event_id, channel, delivery_kind, status, sent_at, created_at
+        user_id, alert_event_id, channel, delivery_kind, status, sent_at, risk_at, created_at
     )
     SELECT
         user_id,
@@ -246,6 +247,7 @@ created AS (
         kind,
         CASE WHEN sent_on_creation THEN 'sent' ELSE 'queued' END,
         CASE WHEN sent_on_creation THEN %(now)s::timestamptz END,
+        (SELECT risk_at FROM event),
         %(now)s
     FROM decisions
     WHERE reason IS NULL

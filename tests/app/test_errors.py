@@ -19,6 +19,7 @@ from alerts import db, questions
 from alerts.logs import RedactingHandler
 from app import admin, public
 from app.admin import metrics
+from tests.support.openapi import PAGES
 from tests.support.web import (
     ADMIN,
     ADMIN_ROUTES,
@@ -36,9 +37,6 @@ INSIDE = (
     "Traceback", "psycopg2", "File \"", "SELECT", "relation", "alerts_engine_runs", "127.0.0.1",
     "hush-hush", "OperationalError",
 )  # fmt: skip
-
-
-PAGES = ("unsubscribe",)  # blueprints for people, whose errors are pages
 
 
 def check_nothing_inside_shows(text: str) -> None:

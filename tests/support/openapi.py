@@ -17,7 +17,7 @@ from app.openapi import DOCUMENT
 
 API: dict[str, Any] = json.loads(DOCUMENT.read_text())
 # Blueprints whose pages are for people: they are no part of the document.
-PAGES = ("ops",)
+PAGES = ("ops", "unsubscribe")
 # What any address may answer: nothing of this method, and a fault of ours.
 ANYWHERE = (405, 500)
 
