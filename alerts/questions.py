@@ -17,6 +17,7 @@ from alerts.failures import FailureCode
 from alerts.health.brief import brief, brief_text
 from alerts.health.report import OWN_KINDS, STATUSES, get_health
 from alerts.lookup import deliveries, explain
+from alerts.owner import trials
 from alerts.readers import (
     BOOLEAN,
     CURSOR,
@@ -178,6 +179,9 @@ EXPLAIN = Question(
         Parameter("user_id", ID, "of which user", required=True),
     ),
 )
+TEST_MESSAGES = Question(
+    lambda conn, caller, **_: trials.status(conn, caller.settings),
+)
 ACTIONS = Question(
     lambda conn, caller, **values: audit.list_actions(conn, **values),
     (
@@ -242,5 +246,11 @@ PAUSE = Question(
 RESUME = Question(
     _scrubbing(pauses.resume),
     (_PAUSED_CHANNEL, Parameter("reason", _REASON, "why; kept in the audit")),
+    writes=True,
+)
+OWNER_CHANNEL = Parameter("channel", choice(trials.CHANNELS), "to the owner", required=True)
+TEST_MESSAGE = Question(
+    lambda conn, caller, channel: trials.ask(conn, caller.settings, channel, **caller.as_writer()),
+    (OWNER_CHANNEL,),
     writes=True,
 )

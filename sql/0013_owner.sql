@@ -21,7 +21,5 @@ CREATE TABLE IF NOT EXISTS alerts_test_messages (
     asked_at TIMESTAMPTZ NOT NULL,
     tried_at TIMESTAMPTZ,
     done_at TIMESTAMPTZ,
-    sent BOOLEAN,
-    detail TEXT CHECK (length(detail) <= 300),
-    CONSTRAINT ck_alerts_test_messages_done CHECK ((done_at IS NULL) = (sent IS NULL))
+    failure_code TEXT  -- NULL when done: it was sent
 );

@@ -20,6 +20,7 @@ from alerts.cli.text import Style
 from alerts.engine_observability import replay_file
 from alerts.leaving import erase
 from alerts.logs import bound
+from alerts.owner import trials
 from alerts.preflight import preflight
 from alerts.questions import Answer, Caller, NotFound, Question, Subject
 from alerts.readers import BOOLEAN, ID, Parameter, Reader, integer
@@ -91,6 +92,13 @@ def _rebuild(conn: db.Connection, caller: Caller, dry_run: bool) -> Answer:
     return rebuild.rebuild(conn, dry_run=dry_run, **caller.as_writer())
 
 
+def _test_message(program: Program, channel: str) -> Answer:
+    # At once and outside a transaction, which no call to a provider is to hold open.
+    settings = program.settings()
+    with closing(asking.open_session(settings)) as conn:
+        return trials.send_now(conn, settings, channel, **asking.caller(settings).as_writer())
+
+
 def _erase(conn: db.Connection, caller: Caller, id: int, with_user: bool, dry_run: bool) -> Answer:
     writer = caller.as_writer()
     answer = erase.erase(conn, user_id=id, with_user=with_user, dry_run=dry_run, **writer)
@@ -150,6 +158,15 @@ COMMANDS = (
     _asking("erase-user", "Remove what is kept of a user.", _ERASE, tables.erased),
     _asking("rebuild", "Count deliveries and digests anew, as after a restore.", _REBUILD,
             tables.rebuilt),
+    Command(
+        "test-message",
+        "Send the owner a test message, at once.",
+        _test_message,
+        tables.test_message,
+        (questions.OWNER_CHANNEL,),
+        ("channel",),
+        failed=lambda answer, **values: answer["state"] != trials.SENT,
+    ),
     Command(
         "replay-spool",
         "Store run records that a spool FILE kept.",

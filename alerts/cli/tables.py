@@ -124,6 +124,13 @@ def paused(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return [*lines, f"audit entry {answer['action_id']}"]
 
 
+def test_message(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What became of a test message to the owner."""
+    lines = wrap(f"{answer['channel']}: {answer['summary']}", style.width)
+    return [*style.lines(lines, "ok" if answer["state"] == "sent" else "failing"),
+            f"audit entry {answer['action_id']}"]  # fmt: skip
+
+
 def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
     """What was or would be removed, and which old rows are kept."""
     done = "would be removed (dry run: nothing was changed)" if answer["dry_run"] else "removed"

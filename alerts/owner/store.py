@@ -43,10 +43,13 @@ WHERE id = %(id)s AND told_at IS NULL
 """
 
 
-def history(conn: db.Connection) -> tuple[list[Seen], int | None, datetime]:
-    """The changes, newest first, the id of the newest, and the time of it; locked until the
-    caller's transaction ends."""
+def lock(conn: db.Connection) -> None:
+    """Keep other runs from deciding until the caller's transaction ends."""
     db.execute(conn, _LOCK)
+
+
+def history(conn: db.Connection) -> tuple[list[Seen], int | None, datetime]:
+    """The changes, newest first, the id of the newest, and the time of it."""
     rows = db.fetch_all(conn, _HISTORY, {"kept": KEPT})
     seen = [
         Seen(Found(row["status"], row["code"]), row["run_id"], row["tried_at"], row["told_at"])

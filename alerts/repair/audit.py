@@ -19,6 +19,7 @@ ACTIONS = (
     "unsubscribe",
     "resubscribe",
     "erase_user",
+    "test_message",
 )
 
 _RECORD = """

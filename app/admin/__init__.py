@@ -28,6 +28,8 @@ ROUTES = (
     ("POST", "/retry_failed", questions.RETRY_FAILED),
     ("POST", "/pause", questions.PAUSE),
     ("POST", "/resume", questions.RESUME),
+    ("GET", "/test_message", questions.TEST_MESSAGES),
+    ("POST", "/test_message", questions.TEST_MESSAGE),
 )
 
 
@@ -37,7 +39,7 @@ def admin_blueprint() -> Blueprint:
     admin.before_request(check_token)
     admin.before_request(refuse_body)
     for method, path, question in ROUTES:
-        name = path.strip("/").replace("/", "_")
+        name = f"{method.lower()}_{path.strip('/').replace('/', '_')}"
         admin.add_url_rule(path, name, _view(question), methods=[method])
     return admin
 

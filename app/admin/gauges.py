@@ -166,12 +166,28 @@ def _queues(channels: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
         [((name,), sum(channels[name]["in_doubt"].values())) for name in CHANNELS],
         ("channel",),
     )
-    yield gauge(
+    took = {name: channels[name]["queued_to_sent_seconds_24h"]["instant"] for name in CHANNELS}
+    yield _percentiles(
         "send_wait_seconds",
         "Within how many seconds so many percent of the last day's alerts were sent.",
+        took,
+    )
+    yield _percentiles(
+        "risk_to_phone_seconds",
+        "The same since the risk data came in.",
+        {name: channels[name]["risk_to_phone_seconds_24h"] for name in CHANNELS},
+    )
+
+
+def _percentiles(
+    name: str, words: str, took: Mapping[str, Mapping[str, float | None]]
+) -> GaugeMetricFamily:
+    return gauge(
+        name,
+        words,
         [
-            ((name, percent), channels[name]["queued_to_sent_seconds_24h"]["instant"][key])
-            for name in CHANNELS
+            ((channel, percent), figures[key])
+            for channel, figures in took.items()
             for key, percent in _PERCENTILES.items()
         ],
         ("channel", "percentile"),

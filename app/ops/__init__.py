@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Flask, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.errors import ApiError, is_below, show_as_pages
+from app.errors import is_below, show_as_pages
 from app.ops import acting, files, guard, messages, overview, rendering, runs, setup, signing
 
 PREFIX = "/ops"
@@ -47,7 +47,7 @@ def install(app: Flask) -> None:
     ops.add_url_rule("/login", "sign_in", signing.sign_in, methods=["GET", "POST"])
     ops.add_url_rule("/static/<name>", "static", files.send_file)
     app.register_blueprint(ops)
-    app.add_url_rule("/", "root", _root)
+    app.before_request(_to_pages)
     rendering.prepare(app)
     show_as_pages(app, PREFIX, rendering.error_page)
     app.after_request(_with_headers)
@@ -67,8 +67,9 @@ def _with_headers(response: Response) -> Response:
     return response
 
 
-def _root() -> AnyResponse:
-    """People are sent on; programs are told that there is nothing, as ever."""
-    if "text/html" not in request.headers.get("Accept", ""):
-        raise ApiError(404, "not_found", "There is nothing at this address.")
-    return redirect(PREFIX, 303)
+def _to_pages() -> AnyResponse | None:
+    """At ``/`` people are sent on; programs are told that there is nothing, as ever."""
+    for_people = "text/html" in request.headers.get("Accept", "")
+    if request.path == "/" and for_people and request.method in ("GET", "HEAD"):
+        return redirect(PREFIX, 303)
+    return None

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from scripts.bench.engine_bench import idle, recording
 from scripts.bench.provider_bench import outbox, provider, slow_provider
 from scripts.bench.queue_bench import digests, fanout, sending, sending_growth, trigger_cost
+from scripts.bench.risk_bench import risk_to_phone
 from scripts.bench.senders_bench import senders
 from scripts.bench.web_bench import health, runs
 from scripts.bench.world import Row
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[float], Row]] = {
     "outbox": outbox,
     "slow_provider": slow_provider,
     **{f"senders{n}": partial(senders, hosts=n) for n in (1, 2, 4, 8)},
+    "risk": risk_to_phone,
     "triggers": trigger_cost,
     "health": health,
     "runs": runs,

@@ -17,6 +17,7 @@ LAYERS = (
     ("alerts.runner", "alerts.__main__", "app"),
     ("alerts.cli",),
     ("alerts.questions",),
+    ("alerts.owner",),
     ("alerts.engine", "alerts.preflight"),
     ("alerts.health", "alerts.lookup", "alerts.leaving"),
     ("alerts.repair",),

@@ -35,6 +35,7 @@ COMPLETE = {
     "TWILIO_ACCOUNT_SID": "AC1",
     "TWILIO_AUTH_TOKEN": "hush-twilio",
     "TWILIO_PHONE_NUMBER": "+31600000000",
+    "ALERTS_OWNER_EMAIL": "hush-owner@example.com",
 }
 IDS = {
     "errors": {
@@ -48,7 +49,7 @@ IDS = {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
         "app_base_url_missing", "token_missing", "token_short", "no_channel", "outbox_in_use",
         "row_security_filters", "channel_off", "variable_unused", "database_newer",
-        "senders_differ", "one_click_missing",
+        "senders_differ", "one_click_missing", "owner_unreachable", "owner_unknown",
     },
 }  # fmt: skip
 

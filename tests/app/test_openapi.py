@@ -3,11 +3,14 @@ of all web tests (``tests/support/openapi.py``)."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
 from flask import Flask
 from openapi_spec_validator import validate
+from psycopg2.extensions import connection as Connection
 
 from alerts import VERSION, phases
 from alerts.channels.names import CHANNELS, SEND_CHANNELS
@@ -18,7 +21,9 @@ from alerts.repair import audit, requeue
 from alerts.runs import history
 from app import admin
 from tests.support.openapi import API, PAGES, problem_of, resolved, template, validator
-from tests.support.web import CLOSED_PORT, PREFIX, app_for
+from tests.support.queue_rows import add_digest
+from tests.support.web import CLOSED_PORT, PREFIX, Admin, add_item, add_run, app_for
+from tests.support.world import NOW, add_alert, add_delivery, add_user, query
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 SCHEMAS = API["components"]["schemas"]
@@ -126,20 +131,80 @@ def check_parameter(described: dict[str, Any], parameter: Parameter) -> None:
 
 
 def test_examples_fit_their_schemas() -> None:
-    examples = 0
-    for node in nodes(API):
-        if "schema" in node and "example" in node:
-            examples += 1
-            if not isinstance(node["example"], str):
-                errors = validator(_text(node["schema"])).iter_errors(node["example"])
-                assert [problem_of(error) for error in errors] == []
-    assert examples >= len(operations())
+    found = [(node["schema"], each) for node in nodes(API) for each in examples(node)]
+    for schema, example in found:
+        if not isinstance(example, str):
+            errors = validator(json.dumps(schema)).iter_errors(example)
+            assert [problem_of(error) for error in errors] == []
+    assert len(found) > 20
 
 
-def _text(schema: dict[str, Any]) -> str:
-    import json
+def examples(node: dict[str, Any]) -> list[Any]:
+    """The example answers that stand beside a schema."""
+    if "schema" not in node:
+        return []
+    several = [each["value"] for each in node.get("examples", {}).values()]
+    return [*several, node["example"]] if "example" in node else several
 
-    return json.dumps(schema, sort_keys=True)
+
+def test_every_json_answer_has_an_example() -> None:
+    for method, path, operation in operations():
+        content = resolved(operation["responses"].get("200", {})).get("content", {})
+        if "application/json" in content and path != "/openapi.json":
+            assert examples(content["application/json"]), f"{method} {path}"
+
+
+def test_answers_hold_no_field_that_is_not_described(admin: Admin, conn: Connection) -> None:
+    run = add_run(conn)
+    add_item(conn, run, "a", query(conn, "SELECT now()")[0]["now"])
+    user, alert = add_user(conn), add_alert(conn)
+    delivery = add_delivery(conn, user, alert, created_at=NOW)
+    add_digest(conn, user, window_end=NOW)
+    (digest,) = query(conn, "SELECT id FROM user_alert_digests")
+    admin.post("/pause", reason="for the audit")
+    answers = [
+        (path.partition("?")[0], admin.ok(path))
+        for path in (
+            "/runs", f"/runs/{run}", "/health", "/health?view=brief", "/actions", "/deliveries",
+            f"/deliveries/{delivery}", "/digests", f"/digests/{digest['id']}",
+            f"/explain?event_id={alert}&user_id={user}",
+        )
+    ]  # fmt: skip
+    missing = []
+    for path, answer in answers:
+        name = re.sub(r"(?<=s)/[^/]+$", "/{id}", path)
+        content = API["paths"][PREFIX + name]["get"]["responses"]["200"]["content"]
+        missing += undescribed(content["application/json"]["schema"], answer, name)
+    assert missing == [], "describe them in app/openapi.json"
+
+
+def undescribed(schema: dict[str, Any], value: Any, place: str) -> list[str]:
+    """Where the value has fields that the schema does not have; objects without any described
+    field may hold anything."""
+    parts = alternatives(schema)
+    if isinstance(value, list):
+        items = [part["items"] for part in parts if "items" in part]
+        return [each for item in items for v in value for each in undescribed(item, v, place)]
+    if not isinstance(value, dict):
+        return []
+    known: dict[str, Any] = {}
+    for part in parts:
+        known |= part.get("properties", {})
+    others = [part["additionalProperties"] for part in parts if part.get("additionalProperties")]
+    found = []
+    for name, inner in value.items():
+        if name in known or others:
+            found += undescribed(known.get(name) or others[0], inner, f"{place}: {name}")
+        elif known:
+            found.append(f"{place}: {name}")
+    return found
+
+
+def alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The schema and all that it is made of."""
+    schema = resolved(schema)
+    inner = [*schema.get("allOf", ()), *schema.get("anyOf", ())]
+    return [schema, *(part for each in inner for part in alternatives(each))]
 
 
 def nodes(part: Any) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ ADMIN_ROUTES = [
     ("POST", f"{PREFIX}/resume"),
     ("POST", f"{PREFIX}/retry_failed?kind=deliveries"),
     ("POST", f"{PREFIX}/retry_failed?kind=digests"),
+    ("GET", f"{PREFIX}/test_message"),
+    ("POST", f"{PREFIX}/test_message?channel=email"),
     ("GET", "/metrics"),
 ]
 # What an empty database answers.

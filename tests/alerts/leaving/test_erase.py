@@ -197,26 +197,18 @@ def test_again_there_is_nothing(
     assert "no user has this id" in refusal(database_url, capsys, person)
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "told"),
-    [
-        (("4711",), 1, "no user has this id"),
-        (("4711", "--with-user", "--dry-run"), 1, "no user has this id"),
-        (("anna@example.com",), 2, "ID takes"),
-        ((), 2, "ID is missing"),
-        (("0",), 2, "ID takes"),
-    ],
-)
-def test_unknown_user_is_told(
-    database_url: str,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    code: int,
-    told: str,
-) -> None:
-    said = refusal(database_url, capsys, *words, code=code)
-    assert told in said
-    assert "anna" not in said
+def test_unknown_user_is_told(database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong: dict[tuple[str, ...], tuple[int, str]] = {
+        ("4711",): (1, "no user has this id"),
+        ("4711", "--with-user", "--dry-run"): (1, "no user has this id"),
+        ("anna@example.com",): (2, "ID takes"),
+        ("0",): (2, "ID takes"),
+        (): (2, "ID is missing"),
+    }
+    for words, (code, told) in wrong.items():
+        said = refusal(database_url, capsys, *words, code=code)
+        assert told in said
+        assert "anna" not in said
 
 
 def test_one_who_was_erased_gets_nothing_any_more(

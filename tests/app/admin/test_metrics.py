@@ -151,6 +151,7 @@ def test_before_the_first_run_what_nobody_knows_is_absent(client: FlaskClient) -
         "last_run_timestamp_seconds", "last_success_timestamp_seconds", "last_run_success",
         "last_run_duration_seconds", "last_run_phase_duration_seconds", "send_wait_seconds",
         "schedule_last_run_late_seconds", "schedule_missed_slots_last_24h", "allowlist_active",
+        "risk_to_phone_seconds",
     }  # fmt: skip
     assert not absent & names(series)
     assert value(series, "channel_configured", channel="email") is None
