@@ -19,7 +19,7 @@ from alerts.words import Clockface
 from app.current import database, settings
 
 # Endpoints that answer plain text to those who prefer it, also when it is an error.
-TEXTS = ("admin.health",)
+TEXTS = ("admin.get_health",)
 log = logging.getLogger("app.errors")
 
 
