@@ -27,7 +27,7 @@ def brief(health: Mapping[str, Any]) -> dict[str, Any]:
     told = {
         "generated_at": health["generated_at"],
         "status": health["status"],
-        "headline": _headline(health, reasons, clock),
+        "headline": _headline(health, reasons),
         "reasons": reasons,
         "last_run": health["last_run"],
         "channels": {name: line(each, clock) for name, each in health["channels"].items()},
@@ -60,7 +60,7 @@ def _clock(health: Mapping[str, Any]) -> Clockface:
     return Clockface(_time(health["generated_at"]), zone)
 
 
-def _headline(health: Mapping[str, Any], reasons: list[dict[str, Any]], clock: Clockface) -> str:
+def _headline(health: Mapping[str, Any], reasons: list[dict[str, Any]]) -> str:
     if reasons:
         message: str = reasons[0]["message"]
         return f"All is well. {message}" if reasons[0]["code"] in _WELL else message
@@ -70,9 +70,7 @@ def _headline(health: Mapping[str, Any], reasons: list[dict[str, Any]], clock: C
         for name in figures
         if name in SEND_CHANNELS
     )
-    last = health["last_run"]
-    ran = f"; the last run started at {clock.at(_time(last['started_at']))}" if last else ""
-    return f"All is well: {words.count(sent, 'message')} went out in the last 24 hours{ran}."
+    return f"All is well: {words.count(sent, 'message')} went out in the last 24 hours."
 
 
 def line(channel: Mapping[str, Any], clock: Clockface) -> str:
