@@ -24,7 +24,7 @@ def brief(health: Mapping[str, Any]) -> dict[str, Any]:
     a symptom), ``last_run`` and ``channels`` (a line by name), of :func:`get_health`'s answer."""
     clock = _clock(health)
     reasons = [dict(each) for each in causes(health["reasons"])][:MOST_REASONS]
-    told = {
+    told: dict[str, Any] = {
         "generated_at": health["generated_at"],
         "status": health["status"],
         "headline": _headline(health, reasons),
@@ -33,8 +33,14 @@ def brief(health: Mapping[str, Any]) -> dict[str, Any]:
         "channels": {name: line(each, clock) for name, each in health["channels"].items()},
         "timezone": clock.zone.key,
     }
-    while len(json.dumps(told)) > MOST_BYTES and len(reasons) > 1:
-        reasons.pop()
+    longest = 400
+    while len(json.dumps(told)) > MOST_BYTES and longest > 25:
+        if len(reasons) > 1:
+            reasons.pop()
+            continue
+        longest //= 2  # a pause's reason may be long, and six bytes a letter
+        for part, name in ((told, "headline"), *((each, "message") for each in reasons)):
+            part[name] = words.clipped(part[name], longest)
     return told
 
 
