@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 import psycopg2
 
@@ -67,12 +68,14 @@ class RunReport:
 
     record: RunRecord
     recorded: bool
+    asked: tuple[str, ...] = ()  # channels of which a test message was asked for
 
 
 @dataclass
 class Hooks:
     """What a caller may plug in: listeners, and channels or a stop of its own."""
 
+    on_start: Callable[[RunRecord], None] = lambda record: None
     on_phase: Callable[[RunItem], None] = lambda item: None
     progress: Progress = no_progress
     channels: Mapping[str, Channel] | None = None
@@ -89,9 +92,11 @@ def run_engine(settings: Settings, request: RunRequest, hooks: Hooks | None = No
     return _Run(settings, request, hooks or Hooks(), told=not request.dry_run).run()
 
 
-def record_config_failure(settings: Settings, request: RunRequest, summary: str) -> RunReport:
+def record_config_failure(
+    settings: Settings, request: RunRequest, summary: str, hooks: Hooks | None = None
+) -> RunReport:
     """Record a run that a configuration error ended before any phase."""
-    return _Run(settings, request, Hooks()).fail(summary)
+    return _Run(settings, request, hooks or Hooks()).fail(summary)
 
 
 class _Run:
@@ -124,20 +129,16 @@ class _Run:
         state = state_of(settings) if told else None
         opening = partial(open_connection, url)
         self.recorder = RunRecorder(opening, self.log, settings.run_spool, state)
-        self.locks = PhaseLocks(
-            partial(
-                self.open_session,
-                application_name="alerts-locks",
-                limit_seconds=LOCKS_LIMIT_SECONDS,
-            )
-        )
+        self.locks = PhaseLocks(self._connect_for_locks)
         self.wake_seconds = db.WAKE_SECONDS  # of waiting for the database, in all of the run
         self.channels: Mapping[str, Channel] = {}
         self.conn: db.WatchedConnection | None = None
         self.pauses: list[Pause] = []
+        self.asked: tuple[str, ...] = ()
         hooks.stop.last_resort = self._keep_record
 
     def run(self) -> RunReport:
+        self._begin()
         if not self.settings.enabled:
             return self._finish("skipped", DISABLED_SUMMARY)
         try:
@@ -150,6 +151,7 @@ class _Run:
             if blind:
                 return self._finish("failed", blind)
             before = before_run.look(self.conn, self.log)
+            self.asked = before.asked
             if before.status is not None:
                 return self._finish(before.status, before.summary)
             self.pauses = before.pauses
@@ -162,17 +164,34 @@ class _Run:
         return self._finish(*self._verdict())
 
     def fail(self, summary: str) -> RunReport:
+        self._begin()
         return self._finish("failed", summary)
 
+    def _begin(self) -> None:
+        try:
+            self.hooks.on_start(self.record)
+        except Exception as error:  # whoever listens is no part of the run
+            fields = {"error": type(error).__name__}
+            self.log.warning("the start of the run could not be reported", extra=fields)
+
     def _connect(self, name: str = "alerts-engine") -> db.WatchedConnection:
+        return self._connect_patiently(
+            application_name=name,
+            statement_timeout_ms=ENGINE_STATEMENT_TIMEOUT_MS,
+            lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS,
+        )
+
+    def _connect_for_locks(self) -> db.WatchedConnection:
+        return self._connect_patiently(
+            application_name="alerts-locks", limit_seconds=LOCKS_LIMIT_SECONDS
+        )
+
+    def _connect_patiently(self, **options: Any) -> db.WatchedConnection:
+        """Connect; a database that wakes up, or fails over, gets what is left of its time."""
         started = time.monotonic()
         try:
             return self.open_session(
-                application_name=name,
-                statement_timeout_ms=ENGINE_STATEMENT_TIMEOUT_MS,
-                lock_timeout_ms=ENGINE_LOCK_TIMEOUT_MS,
-                wait_seconds=self.wake_seconds,
-                stopped=self.hooks.stop.reason,
+                wait_seconds=self.wake_seconds, stopped=self.hooks.stop.reason, **options
             )
         finally:
             self.wake_seconds = max(0.0, self.wake_seconds - (time.monotonic() - started))
@@ -326,7 +345,8 @@ class _Run:
         if stop.signal:  # what is left of the time that a signal gives
             spent = time.monotonic() - stop.signalled_at
             seconds = max(0.2, LAST_RESORT_SECONDS - 0.2 - spent)
-        return RunReport(self.record, self.recorder.close(self.record, seconds))
+        recorded = self.recorder.close(self.record, seconds)
+        return RunReport(self.record, recorded, self.asked)
 
     def _interrupted(self) -> str:
         return f"interrupted by {self.hooks.stop.signal}"

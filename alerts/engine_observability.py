@@ -24,7 +24,14 @@ from alerts import db
 from alerts.runs import spool
 from alerts.runs.engine_state import STORE_STATE, EngineState
 from alerts.runs.record import STALE_SECONDS, RunRecord
-from alerts.runs.store import CLOSE_STALE_RUNS, UPSERT_RUN, error_code, store, store_spooled
+from alerts.runs.store import (
+    CLOSE_STALE_RUNS,
+    UPSERT_RUN,
+    error_code,
+    parameters,
+    store,
+    store_spooled,
+)
 
 # What recording may cost a run in all, when the database does not answer.
 CLOSE_SECONDS = 5.0
@@ -136,20 +143,29 @@ class RunRecorder:
                 self._conn = self._connect()
             told_at = datetime.now(UTC)
             if tidying:
-                parameters = {**record.parameters(told_at), "stale": STALE_SECONDS}
+                values = {**parameters(record, told_at), "stale": STALE_SECONDS}
                 statements = [CLOSE_STALE_RUNS, UPSERT_RUN]
                 if self._state is not None:
-                    parameters |= self._state.parameters(record.run_id)
+                    values |= self._state.parameters(record.run_id)
                     statements.insert(0, STORE_STATE)
-                db.execute(self._conn, "; ".join(statements), parameters)
+                db.execute(self._conn, "; ".join(statements), values)
             else:
-                store(self._conn, record, told_at)
+                store(self._conn, record, told_at, self._spooled())
         except Exception as error:
             self._log.warning("recording the run failed", extra={"error": error_code(error)})
             self._disconnect()
             return False
         self._stored = record
         return True
+
+    def _spooled(self) -> spool.Waiting | None:
+        """What still waits there after this run's first write, which brings it back."""
+        if self._spool_path is None:
+            return None
+        try:
+            return spool.waiting(self._spool_path)
+        except OSError:
+            return None
 
     def _replay_spool(self) -> None:
         """Store what earlier runs left in the spool."""

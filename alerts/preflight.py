@@ -11,8 +11,10 @@ import psycopg2
 from alerts import db, migrations
 from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
+from alerts.health.badge import badge_address
 from alerts.redaction import describe_exception, redactor_for
 from alerts.runs import engine_state
+from alerts.settings import owner
 from alerts.settings.config import ConfigError, Settings, require_database_url
 from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN, weak_tokens
 
@@ -41,6 +43,7 @@ class Report:
     providers: dict[str, str] = field(default_factory=dict)
     warnings: list[Finding] = field(default_factory=list)
     errors: list[Finding] = field(default_factory=list)
+    badge: str | None = None  # its address; not where CI is set, since logs can be public
 
     def error(self, id_: str, message: str, hint: str) -> None:
         """Note something that must be mended before a run."""
@@ -87,7 +90,9 @@ def _check_settings(settings: Settings, report: Report) -> None:
         report.warn("allowlist_active", text, hint)
     if settings.app_base_url is None:
         hint = "Set ALERTS_APP_BASE_URL to the app's address."
-        report.warn("app_base_url_missing", "Messages carry no link to the app.", hint)
+        text = "Messages carry no link to the app, and emails none to unsubscribe."
+        report.warn("app_base_url_missing", text, hint)
+    _check_owner(settings, report)
     short = weak_tokens(settings)
     if short:
         text = f"{' and '.join(short)}: a token has fewer than {GOOD_TOKEN} characters."
@@ -95,6 +100,20 @@ def _check_settings(settings: Settings, report: Report) -> None:
     if not settings.internal_tokens:
         hint = "Set INTERNAL_RUNNER_TOKEN for the web app; the runner does not need it."
         report.warn("token_missing", "The admin endpoints answer 503 without a token.", hint)
+
+
+def _check_owner(settings: Settings, report: Report) -> None:
+    for channel in settings.owner.addresses:
+        if channel not in settings.channels.providers:
+            variable = owner.VARIABLES[channel]
+            text = f"{variable} is set, but no run can send by {channel}: nobody is told there."
+            report.warn(
+                "owner_unreachable", text, f"Set up {channel} as well, or unset {variable}."
+            )
+    if not settings.owner.addresses and settings.owner.ping_url is None:
+        names = " or ".join(owner.VARIABLES.values())
+        hint = f"Set {names}, and {owner.PING_URL} to hear of it when no run comes any more."
+        report.warn("owner_unknown", "Nobody is told when the status changes.", hint)
 
 
 def _check_channels(settings: Settings, report: Report) -> None:
@@ -107,6 +126,11 @@ def _check_channels(settings: Settings, report: Report) -> None:
     for unused in channels.unused:
         hint = f"Set {unused.variable} as it says, or unset it."
         report.warn("variable_unused", f"{unused.message}. No channel needs it.", hint)
+    by_mail = channels.providers.get("email", "outbox") != "outbox"
+    if by_mail and settings.app_base_url and not settings.app_base_url.startswith("https://"):
+        text = "Emails carry no one-click unsubscription, which large mail providers ask for."
+        hint = "Set ALERTS_APP_BASE_URL to an https address that reaches the web app."
+        report.warn("one_click_missing", text, hint)
     if channels.off:
         text = f"Switched off: {', '.join(sorted(channels.off))}."
         report.warn("channel_off", text, "Unset ALERTS_CHANNELS_OFF to use all channels again.")
@@ -150,6 +174,7 @@ def _check_database(settings: Settings, report: Report) -> None:
             _check_migrations(conn, report)
             if report.migrations_ok:
                 _check_senders(conn, settings, report)
+                report.badge = None if settings.ci else badge_address(conn, settings)
     except psycopg2.Error as error:
         text = f"A check failed: {describe_exception(error, redactor_for(settings))}"
         report.error("database_check_failed", text, "See that the role may read the tables.")

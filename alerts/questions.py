@@ -14,8 +14,10 @@ from typing import Any
 from alerts import db, phases
 from alerts.channels.names import CHANNELS, SEND_CHANNELS
 from alerts.failures import FailureCode
+from alerts.health.brief import brief, brief_text
 from alerts.health.report import OWN_KINDS, STATUSES, get_health
 from alerts.lookup import deliveries, explain
+from alerts.owner import trials
 from alerts.readers import (
     BOOLEAN,
     CURSOR,
@@ -62,6 +64,7 @@ class Question:
     """A query or action; ``ask(conn, caller, **values)`` answers it within one transaction.
 
     ``ask`` raises ``psycopg2.Error``, :class:`NotFound` and :class:`~alerts.readers.BadValue`.
+    ``text`` puts an answer into words, for a client that prefers plain text to JSON.
     ``subject`` is the requested row: its ``id`` comes from the path in the web app and from the
     argument of the command. If ``failed(answer, **values)`` is true, the endpoint answers 503 and
     the command exits with 1.
@@ -72,6 +75,7 @@ class Question:
     subject: Subject | None = None
     writes: bool = False
     failed: Callable[..., bool] = lambda answer, **values: False
+    text: Callable[[Answer], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,16 @@ def _explain(conn: db.Connection, caller: Caller, **ids: int) -> Answer:
     return found
 
 
-def _is_bad(answer: Answer, fail_on: str | None) -> bool:
+def _health(conn: db.Connection, caller: Caller, view: str = "whole", **_: Any) -> Answer:
+    found = get_health(conn, caller.settings, caller.now)
+    return brief(found) if view == "brief" else found
+
+
+def _health_text(answer: Answer) -> str:
+    return brief_text(answer if "headline" in answer else brief(answer))
+
+
+def _is_bad(answer: Answer, fail_on: str | None, **_: Any) -> bool:
     return fail_on is not None and _BADNESS.index(answer["status"]) >= _BADNESS.index(fail_on)
 
 
@@ -119,9 +132,13 @@ _CHANNEL = Parameter("channel", choice(CHANNELS))
 _FAILURE_CODE = Parameter("failure_code", choice(FailureCode), "a code such as rate_limited")
 
 HEALTH = Question(
-    lambda conn, caller, **_: get_health(conn, caller.settings, caller.now),
-    (Parameter("fail_on", choice(("degraded", "failing")), "fail when the status is at least"),),
+    _health,
+    (
+        Parameter("fail_on", choice(("degraded", "failing")), "fail when the status is at least"),
+        Parameter("view", choice(("whole", "brief")), "how much of it", default="whole"),
+    ),
     failed=_is_bad,
+    text=_health_text,
 )
 RUNS = Question(
     lambda conn, caller, **values: history.list_runs(conn, **values),
@@ -158,6 +175,9 @@ EXPLAIN = Question(
         Parameter("event_id", ID, "of which event", required=True),
         Parameter("user_id", ID, "of which user", required=True),
     ),
+)
+TEST_MESSAGES = Question(
+    lambda conn, caller, **_: trials.status(conn, caller.settings),
 )
 ACTIONS = Question(
     lambda conn, caller, **values: audit.list_actions(conn, **values),
@@ -223,5 +243,11 @@ PAUSE = Question(
 RESUME = Question(
     _scrubbing(pauses.resume),
     (_PAUSED_CHANNEL, Parameter("reason", _REASON, "why; kept in the audit")),
+    writes=True,
+)
+OWNER_CHANNEL = Parameter("channel", choice(trials.CHANNELS), "to the owner", required=True)
+TEST_MESSAGE = Question(
+    lambda conn, caller, channel: trials.ask(conn, caller.settings, channel, **caller.as_writer()),
+    (OWNER_CHANNEL,),
     writes=True,
 )

@@ -17,7 +17,7 @@ from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlsplit
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
@@ -141,6 +141,9 @@ def redactor_for(settings: Settings) -> Redactor:
     secrets = {secret.reveal() for secret in _secrets_in(settings)}
     if settings.database_url is not None:
         secrets |= _passwords_of(settings.database_url.reveal())
+    if settings.owner.ping_url is not None:  # what follows the host is the secret of it
+        parts = urlsplit(settings.owner.ping_url.reveal())
+        secrets |= {parts.path, parts.path.strip("/"), parts.query}
     return Redactor(secrets)
 
 

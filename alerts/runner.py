@@ -7,15 +7,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import psycopg2
-
-from alerts import phases, questions
-from alerts.cli import asking, github, options
+from alerts import phases
+from alerts.cli import github, options
 from alerts.cli.console import Console, JsonConsole, PeopleConsole
 from alerts.cli.program import Program
 from alerts.cli.signals import watching
 from alerts.engine import Hooks, RunReport, RunRequest, record_config_failure, run_engine
 from alerts.logs import before_records
+from alerts.owner.telling import Health, Telling
 from alerts.readers import BOOLEAN, TIME, Parameter, choice, integer
 from alerts.settings.config import ConfigError, Settings, job_settings
 
@@ -54,9 +53,11 @@ def _start(environ: Mapping[str, str], *, log_json: bool, **asked: Any) -> int:
     if settings.enabled_unclear:
         log.warning("ALERTS_V2_ENABLED is neither yes nor no: the engine stays off")
     hooks = Hooks(on_phase=console.phase, progress=console.progress)
+    telling = Telling(settings, hooks.stop, dry_run=request.dry_run, now=request.now)
+    hooks.on_start = telling.started
     before_records(console.clear_progress)
     with watching(hooks.stop):
-        return _finish(settings, run_engine(settings, request, hooks), console)
+        return _finish(settings, run_engine(settings, request, hooks), console, telling)
 
 
 _COMMAND = options.command(
@@ -76,45 +77,44 @@ def _config_failure(
     wrong = {problem.variable for problem in error.problems}
     needed = {"DATABASE_URL", "ALERTS_EXPECTED_INTERVAL_MINUTES"} - wrong
     settings = job_settings(program.environ, *needed)
+    text = f"configuration error: {', '.join(sorted(wrong))}"
+    hooks = Hooks()
+    # All that does parse: the owner is told by it.
+    rest = {name: value for name, value in program.environ.items() if name not in wrong}
+    telling = Telling(Settings.from_env(rest), hooks.stop, dry_run=request.dry_run, now=request.now)
     if settings.database_url is None:
         program.annotate(problem.message for problem in error.problems)
+        telling.not_started(text)
         return 1
     program.hide(settings)
-    text = f"configuration error: {', '.join(sorted(wrong))}"
-    return _finish(settings, record_config_failure(settings, request, text), console)
+    hooks.on_start = telling.started
+    return _finish(
+        settings, record_config_failure(settings, request, text, hooks), console, telling
+    )
 
 
-def _finish(settings: Settings, report: RunReport, console: Console) -> int:
+def _finish(settings: Settings, report: RunReport, console: Console, telling: Telling) -> int:
     console.run(report.record, recorded=report.recorded)
+    health = telling.ended(report.record, report.asked, health_wanted=settings.github.actions)
     if settings.github.actions:
-        _tell_github(settings, report)
+        _tell_github(settings, report, health)
     return 1 if report.record.status == "failed" else 0
 
 
-def _tell_github(settings: Settings, report: RunReport) -> None:
+def _tell_github(settings: Settings, report: RunReport, health: Health | None) -> None:
     """Annotations to standard error and the summary to its file; neither can fail the run."""
-    for command in github.workflow_commands(report.record, recorded=report.recorded):
+    commands = github.workflow_commands(report.record, recorded=report.recorded, health=health)
+    for command in commands:
         print(command, file=sys.stderr, flush=True)
     path = settings.github.step_summary
     if path is None:
         return
     try:
-        text = github.summary(
-            report.record, recorded=report.recorded, oldest_minutes=_oldest_minutes(settings)
-        )
+        text = github.summary(report.record, recorded=report.recorded, health=health)
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
     except Exception as error:  # the run is over and recorded: no bug here may change its end
         log.warning("GITHUB_STEP_SUMMARY cannot be written", extra={"error": type(error).__name__})
-
-
-def _oldest_minutes(settings: Settings) -> dict[str, Any]:
-    try:
-        health = asking.ask(questions.HEALTH, settings)
-    except psycopg2.Error:
-        return {}
-    found = {"delivery": "oldest_queued_delivery_minutes", "digest": "oldest_queued_digest_minutes"}
-    return {name: health[key] for name, key in found.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The web app: admin endpoints for run history, health and repair, and two public routes."""
+"""The web app: admin endpoints, the operator's pages, metrics, unsubscribing, public routes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from flask import Flask, Response, request
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
 from alerts.settings.config import Settings
-from app import current, errors, public
+from app import current, errors, ops, public
 from app.admin import admin_blueprint
+from app.admin.metrics import metrics_blueprint
+from app.badge import badge_blueprint
+from app.unsubscribe import unsubscribe_blueprint
 
 ROUTE = "alerts.route"  # read by gunicorn.conf.py
 
@@ -29,8 +32,12 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.merge_slashes = False  # answer a path with // with 404, not with an HTML redirect
     current.install(app, settings)
     app.register_blueprint(admin_blueprint())
+    app.register_blueprint(metrics_blueprint())
     app.register_blueprint(public.public_blueprint())
+    app.register_blueprint(badge_blueprint())
+    app.register_blueprint(unsubscribe_blueprint())
     errors.register(app)
+    ops.install(app)
     app.after_request(_never_cached)
     app.after_request(_name_route)
     if not settings.internal_tokens:
@@ -41,7 +48,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _never_cached(response: Response) -> Response:
-    response.headers["Cache-Control"] = "no-store"
+    response.headers.setdefault("Cache-Control", "no-store")
     return response
 
 

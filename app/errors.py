@@ -1,11 +1,13 @@
-"""All error answers: JSON with a code and a sentence, whatever went wrong."""
+"""All error answers: JSON with a code and a sentence, whatever went wrong; under ``/ops`` the same
+as a page."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import psycopg2
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 from psycopg2.errors import CharacterNotInRepertoire, UntranslatableCharacter
 from werkzeug.exceptions import HTTPException
 
@@ -32,14 +34,31 @@ def register(app: Flask) -> None:
     app.register_error_handler(Exception, _bug)
 
 
+def show_as_pages(app: Flask, prefix: str, page: Callable[[int, str, str], Response]) -> None:
+    """Below ``prefix``, answer errors with ``page(status, code, message)``."""
+    app.extensions["alerts_error_pages"] = (prefix, page)
+
+
+def is_below(path: str, prefix: str) -> bool:
+    """Whether the path is the prefix or lies below it."""
+    return path == prefix or path.startswith(f"{prefix}/")
+
+
 def _answer(status: int, code: str, message: str) -> Response:
-    response = jsonify({"error": {"code": code, "message": message}})
+    prefix, page = current_app.extensions["alerts_error_pages"]
+    if is_below(request.path, prefix):
+        response: Response = page(status, code, message)
+    else:
+        response = jsonify({"error": {"code": code, "message": message}})
     response.status_code = status
     return response
 
 
 def _api_error(error: ApiError) -> Response:
-    return _answer(error.status, error.code, error.message)
+    response = _answer(error.status, error.code, error.message)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"  # HTTP asks for a scheme with each 401
+    return response
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -58,8 +77,18 @@ _SENTENCES = {
 }
 
 
-def _database_error(error: psycopg2.Error) -> Response:
+def log_database_error(error: psycopg2.Error) -> None:
+    """Say in the log what the database said."""
     log.error("the database failed: %s", error)  # the handler describes and scrubs it
+
+
+def log_bug(error: Exception) -> None:
+    """Leave a traceback in the log."""
+    log.error("a request failed", exc_info=error)
+
+
+def _database_error(error: psycopg2.Error) -> Response:
+    log_database_error(error)
     if db.lacks_migrations(error):
         text = f"The database lacks tables that this version needs; {db.MIGRATE}."
         return _answer(503, "migrations_pending", text)
@@ -72,5 +101,5 @@ def _database_error(error: psycopg2.Error) -> Response:
 
 
 def _bug(error: Exception) -> Response:
-    log.error("a request failed", exc_info=error)
+    log_bug(error)
     return _answer(500, "internal_error", "The request failed; the log says why.")

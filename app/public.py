@@ -1,4 +1,4 @@
-"""The public routes: whether the service is up, and the newest global events."""
+"""The public routes: whether the service is up, the newest global events, and what to ask."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from alerts.lookup.events import latest_events
 from alerts.readers import Parameter, integer
 from app.current import business_now, database
 from app.errors import ApiError
+from app.openapi import openapi
 from app.params import read_query
 
 
@@ -18,6 +19,7 @@ def public_blueprint() -> Blueprint:
     public = Blueprint("public", __name__)
     public.get("/healthz")(healthz)
     public.get("/alerts/events/latest")(latest)
+    public.get("/openapi.json")(openapi)
     return public
 
 

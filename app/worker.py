@@ -3,11 +3,14 @@
 Gunicorn's own threads read from the network, so a dozen clients that send half a head keep
 everybody else waiting, and its loop waits for each client that does not hang up. Here the loop
 alone waits, for all clients at once, and a thread gets a request whose head is there as a whole.
-Nothing of the app reads a body. TLS ends in front of the app.
+So it is with a small form for the operator's pages; nothing else of the app reads a body. TLS ends
+in front of the app.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 import time
 from concurrent.futures import Future
@@ -16,7 +19,10 @@ from functools import partial
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn import util  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from app.ops.guard import LARGEST_FORM
 
 # How long a client may take to send a head, to send the next one, or to hang up.
 PATIENCE_SECONDS = 5.0
@@ -28,6 +34,9 @@ BODY_SECONDS = 0.05
 LARGEST_HEAD = 65_536
 _CHUNK = 65_536
 _END_OF_HEAD = b"\r\n\r\n"
+# A form of the operator's pages; a larger one is refused unread.
+_FORM = re.compile(rb"POST /ops[/? ]")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*0*([0-9]{1,19})[ \t]*\r\n", re.IGNORECASE)
 
 
 class _Connection(TConn):  # type: ignore[misc]
@@ -99,8 +108,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
             self._look_at(conn)
 
     def _look_at(self, conn: _Connection) -> None:
-        """Hand a whole head to a thread."""
-        if _END_OF_HEAD in conn.head:
+        """Hand a whole head to a thread, and a form with it."""
+        if _is_whole(conn.head):
             self._forget(conn)
             self.enqueue_req(conn)
 
@@ -118,3 +127,30 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
         super()._cap_keepalive(deadline)
         for conn in self.pending_conns:
             conn.timeout = min(conn.timeout, deadline)
+
+
+def _is_whole(read: bytes) -> bool:
+    """Whether the request can be answered without waiting for the client."""
+    head, end, body = read.partition(_END_OF_HEAD)
+    if not end or not _FORM.match(head):
+        return bool(end)
+    length = _LENGTH.search(head + b"\r\n")
+    size = int(length[1]) if length else 0
+    return size > LARGEST_FORM or len(body) >= size
+
+
+def _answer_error(client: socket.socket, status: int, reason: str, _quoting: str) -> None:
+    """Answer what never gets to the app, because it is no request, in the shape of the app's
+    errors; Gunicorn's own answer is HTML and quotes the client."""
+    if status == 501:  # which Gunicorn calls a bad request
+        reason = "Not Implemented"
+    error = {"code": reason.lower().replace(" ", "_"), "message": f"{reason}."}
+    body = json.dumps({"error": error})
+    head = (
+        f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        f"Cache-Control: no-store\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    util.write_nonblock(client, (head + body).encode())
+
+
+util.write_error = _answer_error

@@ -28,6 +28,10 @@ CREATE TABLE IF NOT EXISTS alerts_engine_runs (
     rerun BOOLEAN NOT NULL DEFAULT FALSE,
     -- The runner's clock minus this one; NULL where the run could not be recorded while it ran.
     clock_skew_seconds BIGINT,
+    -- Records of other runs that the database would not take and that wait beside this one's
+    -- runner, and when the oldest of those runs started. NULL: this run does not know.
+    spooled_records INTEGER,
+    spooled_since TIMESTAMPTZ,
     created_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     CONSTRAINT ck_alerts_engine_runs_finished CHECK ((status = 'running') = (finished_at IS NULL))
 );
@@ -39,6 +43,8 @@ ALTER TABLE alerts_engine_runs ADD COLUMN IF NOT EXISTS scheduled_for TIMESTAMPT
 ALTER TABLE alerts_engine_runs ADD COLUMN IF NOT EXISTS late_seconds BIGINT;
 ALTER TABLE alerts_engine_runs ADD COLUMN IF NOT EXISTS rerun BOOLEAN NOT NULL DEFAULT FALSE;
 ALTER TABLE alerts_engine_runs ADD COLUMN IF NOT EXISTS clock_skew_seconds BIGINT;
+ALTER TABLE alerts_engine_runs ADD COLUMN IF NOT EXISTS spooled_records INTEGER;
+ALTER TABLE alerts_engine_runs ADD COLUMN IF NOT EXISTS spooled_since TIMESTAMPTZ;
 SELECT alerts_ensure_unique('alerts_engine_runs', 'uq_alerts_engine_runs_run_id', '{run_id}');
 CREATE INDEX IF NOT EXISTS idx_alerts_engine_runs_started
 ON alerts_engine_runs (started_at DESC, id DESC);
@@ -97,8 +103,11 @@ CREATE TABLE IF NOT EXISTS alerts_engine_state (
     max_send_per_run INTEGER NOT NULL,
     interval_minutes INTEGER NOT NULL,
     timezone TEXT NOT NULL,
+    digest_period TEXT NOT NULL DEFAULT 'daily',
     channels_configured TEXT [] NOT NULL,
     channels_off TEXT [] NOT NULL DEFAULT '{}',
     channels_misconfigured JSONB NOT NULL,  -- by channel the variables that are to blame
-    senders INTEGER NOT NULL DEFAULT 1  -- hosts that may send at once
+    senders INTEGER NOT NULL DEFAULT 1,  -- hosts that may send at once
+    providers JSONB NOT NULL DEFAULT '{}',  -- by channel the provider's name
+    input_max_age_hours INTEGER NOT NULL DEFAULT 26
 );

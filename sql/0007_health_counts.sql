@@ -12,7 +12,7 @@ SELECT pg_catalog.set_config(
 );
 
 CREATE TABLE IF NOT EXISTS alerts_health_counts (
-    source TEXT NOT NULL,  -- deliveries, digests; delivery_waits, digest_waits: of those sent
+    source TEXT NOT NULL,  -- deliveries, digests; of those sent delivery_waits, digest_waits, risk_waits
     level TEXT NOT NULL,  -- minute, ten_minutes, hour, six_hours
     bucket TIMESTAMPTZ NOT NULL,  -- of created_at
     channel TEXT NOT NULL,
@@ -42,6 +42,7 @@ CREATE TABLE IF NOT EXISTS alerts_health_changes (
     failure_code TEXT NOT NULL,
     retried BOOLEAN NOT NULL,
     wait_seconds INTEGER NOT NULL,  -- -1 but for those sent
+    risk_seconds INTEGER NOT NULL,  -- -1 but for those sent whose risk data's time is known
     amount BIGINT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS idx_alerts_health_changes ON alerts_health_changes (minute);
@@ -49,7 +50,7 @@ CREATE INDEX IF NOT EXISTS idx_alerts_health_changes ON alerts_health_changes (m
 -- Functions of one expression, which the planner takes into the statement that calls them. What
 -- the names in them mean is settled here, once, whatever anybody makes later.
 
--- How long a message took from queued to sent, in whole seconds, rounded up to the next of four
+-- How long a message took from queued to sent, or from risk data to sent, in whole seconds, rounded up to the next of four
 -- steps an octave (8, 10, 12, 14, 16, 20 ...): at most a quarter too long. Half a second less
 -- keeps the logarithm away from whole numbers, where it could fall on either side.
 CREATE OR REPLACE FUNCTION alerts_health_step(seconds DOUBLE PRECISION) RETURNS DOUBLE PRECISION
@@ -71,11 +72,11 @@ RETURN coalesce(attempts > 1 OR (status = 'queued' AND attempts >= 1), FALSE);
 
 -- Where a row of deliveries or digests is counted. No row where nobody knows when it was made.
 CREATE OR REPLACE FUNCTION alerts_health_cell(
-    created_at TIMESTAMPTZ, queued_at TIMESTAMPTZ, sent_at TIMESTAMPTZ,
+    created_at TIMESTAMPTZ, queued_at TIMESTAMPTZ, risk_at TIMESTAMPTZ, sent_at TIMESTAMPTZ,
     row_channel TEXT, row_kind TEXT, row_status TEXT, row_code TEXT, attempts INTEGER
 ) RETURNS TABLE (
     minute TIMESTAMPTZ, channel TEXT, kind TEXT, status TEXT, failure_code TEXT, retried BOOLEAN,
-    wait_seconds INTEGER
+    wait_seconds INTEGER, risk_seconds INTEGER
 )
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -90,13 +91,19 @@ BEGIN ATOMIC
             WHEN row_status = 'sent' AND isfinite(sent_at) AND isfinite(queued_at)
                 THEN alerts_health_wait_seconds(sent_at - queued_at)
             ELSE -1
+        END,
+        CASE
+            WHEN row_status = 'sent' AND isfinite(sent_at) AND isfinite(risk_at)
+                THEN alerts_health_wait_seconds(sent_at - risk_at)
+            ELSE -1
         END
     WHERE created_at IS NOT NULL;
 END;
 
 -- What a change is counted as: what became of the rows, and if they were sent how long it took.
 CREATE OR REPLACE FUNCTION alerts_health_sources(
-    rows_of TEXT, row_status TEXT, row_code TEXT, row_retried BOOLEAN, row_wait INTEGER
+    rows_of TEXT, row_status TEXT, row_code TEXT, row_retried BOOLEAN, row_wait INTEGER,
+    row_risk INTEGER
 ) RETURNS TABLE (
     source TEXT, status TEXT, failure_code TEXT, retried BOOLEAN, wait_seconds INTEGER
 )
@@ -107,7 +114,10 @@ BEGIN ATOMIC
     SELECT
         CASE rows_of WHEN 'deliveries' THEN 'delivery_waits' ELSE 'digest_waits' END,
         '', '', FALSE, row_wait
-    WHERE row_wait >= 0;
+    WHERE row_wait >= 0
+    UNION ALL
+    SELECT 'risk_waits', '', '', FALSE, row_risk
+    WHERE row_risk >= 0;
 END;
 
 -- The buckets that a minute is counted in, all in UTC.
@@ -134,7 +144,11 @@ SELECT
     CASE source WHEN 'deliveries' THEN 'delivery_waits' ELSE 'digest_waits' END,
     'minute', minute, channel, kind, '', '', FALSE, wait_seconds, amount
 FROM alerts_health_changes
-WHERE wait_seconds >= 0;
+WHERE wait_seconds >= 0
+UNION ALL
+SELECT 'risk_waits', 'minute', minute, channel, kind, '', '', FALSE, risk_seconds, amount
+FROM alerts_health_changes
+WHERE risk_seconds >= 0;
 
 -- Moves the changes into the counts. One at a time: whoever finds another at it (or one whose
 -- transaction is still open) leaves them. Not in a transaction of a fixed snapshot, which may not
@@ -161,7 +175,7 @@ BEGIN
     FROM taken AS t
     CROSS JOIN LATERAL alerts_health_levels(t.minute) AS l
     CROSS JOIN LATERAL alerts_health_sources(
-        t.source, t.status, t.failure_code, t.retried, t.wait_seconds
+        t.source, t.status, t.failure_code, t.retried, t.wait_seconds, t.risk_seconds
     ) AS s
     GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
     HAVING pg_catalog.sum(t.amount)::bigint <> 0

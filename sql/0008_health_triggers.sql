@@ -48,21 +48,21 @@ BEGIN
         SELECT 'deliveries', cell.*, pg_catalog.count(*)
         FROM added AS d
         CROSS JOIN LATERAL alerts_health_cell(
-            d.created_at::timestamptz, d.created_at::timestamptz, d.sent_at::timestamptz,
-            d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
+            d.created_at::timestamptz, d.created_at::timestamptz, d.risk_at::timestamptz,
+            d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
             d.attempts::integer
         ) AS cell
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
     ELSIF TG_OP = 'DELETE' THEN
         INSERT INTO alerts_health_changes
         SELECT 'deliveries', cell.*, -pg_catalog.count(*)
         FROM removed AS d
         CROSS JOIN LATERAL alerts_health_cell(
-            d.created_at::timestamptz, d.created_at::timestamptz, d.sent_at::timestamptz,
-            d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
+            d.created_at::timestamptz, d.created_at::timestamptz, d.risk_at::timestamptz,
+            d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
             d.attempts::integer
         ) AS cell
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
     ELSE
         INSERT INTO alerts_health_changes
         SELECT 'deliveries', cell.*, pg_catalog.sum(d.sign)
@@ -70,11 +70,11 @@ BEGIN
             SELECT 1 AS sign, a.* FROM added AS a UNION ALL SELECT -1, r.* FROM removed AS r
         ) AS d
         CROSS JOIN LATERAL alerts_health_cell(
-            d.created_at::timestamptz, d.created_at::timestamptz, d.sent_at::timestamptz,
-            d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
+            d.created_at::timestamptz, d.created_at::timestamptz, d.risk_at::timestamptz,
+            d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
             d.attempts::integer
         ) AS cell
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         HAVING pg_catalog.sum(d.sign) <> 0::bigint;
     END IF;
     GET DIAGNOSTICS changes = ROW_COUNT;
@@ -99,10 +99,10 @@ BEGIN
         CROSS JOIN LATERAL alerts_health_cell(
             g.created_at::timestamptz,
             greatest(g.created_at::timestamptz, g.window_end::timestamptz),
-            g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
+            NULL::timestamptz, g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
             g.failure_code::text, g.attempts::integer
         ) AS cell
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
     ELSIF TG_OP = 'DELETE' THEN
         INSERT INTO alerts_health_changes
         SELECT 'digests', cell.*, -pg_catalog.count(*)
@@ -110,10 +110,10 @@ BEGIN
         CROSS JOIN LATERAL alerts_health_cell(
             g.created_at::timestamptz,
             greatest(g.created_at::timestamptz, g.window_end::timestamptz),
-            g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
+            NULL::timestamptz, g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
             g.failure_code::text, g.attempts::integer
         ) AS cell
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8;
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
     ELSE
         INSERT INTO alerts_health_changes
         SELECT 'digests', cell.*, pg_catalog.sum(g.sign)
@@ -123,10 +123,10 @@ BEGIN
         CROSS JOIN LATERAL alerts_health_cell(
             g.created_at::timestamptz,
             greatest(g.created_at::timestamptz, g.window_end::timestamptz),
-            g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
+            NULL::timestamptz, g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
             g.failure_code::text, g.attempts::integer
         ) AS cell
-        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
         HAVING pg_catalog.sum(g.sign) <> 0::bigint;
     END IF;
     GET DIAGNOSTICS changes = ROW_COUNT;
@@ -143,7 +143,8 @@ CREATE OR REPLACE FUNCTION alerts_health_forget() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT SET lock_timeout = '2s' AS $$
 BEGIN
     DELETE FROM alerts_health_changes WHERE source = TG_ARGV[0];
-    DELETE FROM alerts_health_counts WHERE source = TG_ARGV[0] OR source = TG_ARGV[1];
+    DELETE FROM alerts_health_counts
+    WHERE source = TG_ARGV[0] OR source = TG_ARGV[1] OR source = TG_ARGV[2];
     RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
     PERFORM alerts_health_mark_stale(SQLSTATE);
@@ -166,7 +167,7 @@ CREATE OR REPLACE TRIGGER alerts_health_delete AFTER DELETE ON user_alert_delive
 REFERENCING OLD TABLE AS removed
 FOR EACH STATEMENT EXECUTE FUNCTION alerts_health_count_deliveries();
 CREATE OR REPLACE TRIGGER alerts_health_truncate AFTER TRUNCATE ON user_alert_deliveries
-FOR EACH STATEMENT EXECUTE FUNCTION alerts_health_forget('deliveries', 'delivery_waits');
+FOR EACH STATEMENT EXECUTE FUNCTION alerts_health_forget('deliveries', 'delivery_waits', 'risk_waits');
 
 CREATE OR REPLACE TRIGGER alerts_health_insert AFTER INSERT ON user_alert_digests
 REFERENCING NEW TABLE AS added

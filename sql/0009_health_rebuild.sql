@@ -15,23 +15,24 @@ WITH rows_missing AS (
     SELECT 'deliveries' AS source, cell.*, count(*) AS amount
     FROM user_alert_deliveries AS d
     CROSS JOIN LATERAL alerts_health_cell(
-        d.created_at::timestamptz, d.created_at::timestamptz, d.sent_at::timestamptz,
-        d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
+        d.created_at::timestamptz, d.created_at::timestamptz, d.risk_at::timestamptz,
+        d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
         d.attempts::integer
     ) AS cell
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
     UNION ALL
     SELECT 'digests', cell.*, count(*)
     FROM user_alert_digests AS g
     CROSS JOIN LATERAL alerts_health_cell(
         g.created_at::timestamptz, greatest(g.created_at::timestamptz, g.window_end::timestamptz),
-        g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
+        NULL::timestamptz, g.sent_at::timestamptz, g.channel::text, 'digest'::text, g.status::text,
         g.failure_code::text, g.attempts::integer
     ) AS cell
-    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
     UNION ALL
     SELECT
-        source, minute, channel, kind, status, failure_code, retried, wait_seconds, -amount
+        source, minute, channel, kind, status, failure_code, retried, wait_seconds, risk_seconds,
+        -amount
     FROM alerts_health_changes
 ),
 counts_missing AS (
@@ -41,7 +42,7 @@ counts_missing AS (
     FROM rows_missing AS m
     CROSS JOIN LATERAL alerts_health_levels(m.minute) AS l
     CROSS JOIN LATERAL alerts_health_sources(
-        m.source, m.status, m.failure_code, m.retried, m.wait_seconds
+        m.source, m.status, m.failure_code, m.retried, m.wait_seconds, m.risk_seconds
     ) AS s
     UNION ALL
     SELECT

@@ -13,6 +13,7 @@ CREATE TABLE IF NOT EXISTS alerts_channel_state (
     channel TEXT PRIMARY KEY CHECK (channel IN ('email', 'telegram', 'sms')),
     closed_until TIMESTAMPTZ,
     code TEXT,
+    detail TEXT,  -- of what closed it: a fixed phrase, no provider's text
     failures INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
     closed_since TIMESTAMPTZ,
     last_success_at TIMESTAMPTZ,

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg2
 import pytest
@@ -24,6 +25,7 @@ from psycopg2.extensions import connection as Connection
 CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(CHECKOUT))
 
+from tests.support.browser import Browsing, launched, missing_browser  # noqa: E402
 from tests.support.databases import TestServer, release_server, reserve_server  # noqa: E402
 
 # Whoever runs the tests may hold real credentials, or stand in a CI job whose summary file the
@@ -115,3 +117,20 @@ def conn(database_url: str) -> Iterator[Connection]:
         cursor.execute("SET TimeZone = 'UTC'")
     yield connection
     connection.close()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium, started by the first test of a process that asks for one."""
+    if reason := missing_browser():
+        pytest.skip(reason)
+    with launched() as chromium:
+        yield chromium
+
+
+@pytest.fixture
+def browsing(browser: Any) -> Iterator[Browsing]:
+    """Pages of one test in the shared browser."""
+    pages = Browsing(browser)
+    yield pages
+    pages.close()

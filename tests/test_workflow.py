@@ -12,6 +12,7 @@ from psycopg2.extensions import connection as Connection
 from ruamel.yaml import YAML
 
 from alerts import db
+from alerts.settings.owner import SECRET_NAMES as OWNER_SECRETS
 from tests.support import CHECKOUT
 from tests.support.environ import secret_environ, variables_read
 from tests.support.jobs import Cache, Job
@@ -47,6 +48,7 @@ def test_only_credentials_come_from_secrets() -> None:
     env = workflow()["jobs"]["run"]["env"]
     assert {name for name, value in env.items() if "secrets." in value} == {
         "DATABASE_URL",
+        *OWNER_SECRETS,
         *secret_environ(),
     }
 

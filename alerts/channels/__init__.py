@@ -7,7 +7,7 @@ import json
 from alerts.channels import brevo, outbox, resend, smtp, telegram, twilio
 from alerts.channels.base import Channel
 from alerts.channels.choosing import ChannelSettings
-from alerts.channels.provider import CallOptions
+from alerts.channels.provider import CallOptions, Provider
 
 PROVIDERS = (
     smtp.PROVIDER,
@@ -21,6 +21,11 @@ SECRET_NAMES = frozenset(
     variable.name for provider in PROVIDERS for variable in provider.variables if variable.secret
 )
 _BY_NAME = {provider.name: provider for provider in PROVIDERS}
+
+
+def provider_named(name: str | None) -> Provider | None:
+    """The provider of that name; None where there is none."""
+    return _BY_NAME.get(name or "")
 
 
 def build_channels(settings: ChannelSettings, options: CallOptions) -> dict[str, Channel]:

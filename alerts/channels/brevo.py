@@ -130,6 +130,7 @@ def _build(values: Values, channel: str, options: CallOptions) -> Channel:
 
 PROVIDER = Provider(
     name=BrevoChannel.name,
+    title="Brevo",
     channels=("email",),
     build=_build,
     credentials=(API_KEY,),

@@ -12,7 +12,8 @@ class ChannelKind:
     ``destination`` is the column of ``users`` that holds the address. ``verified`` is a boolean
     column of ``users``; if it is FALSE, the address is ignored. ``digests``: alerts may wait for a
     digest, and those over the daily quota do; without digests they are skipped. ``quota``: the
-    plan limits the number of instant alerts per day.
+    plan limits the number of instant alerts per day. ``word``: its name within a sentence, if that
+    is another.
     """
 
     name: str
@@ -20,6 +21,7 @@ class ChannelKind:
     verified: str | None = None
     digests: bool = False
     quota: bool = False
+    word: str = ""
 
     @property
     def sent_on_creation(self) -> bool:
@@ -34,9 +36,11 @@ class ChannelKind:
 
 KINDS = (
     ChannelKind("email", destination="email", verified="email_verified", digests=True, quota=True),
-    ChannelKind("telegram", destination="telegram_chat_id", digests=True, quota=True),
-    ChannelKind("sms", destination="phone_number", quota=True),
-    ChannelKind("account"),  # the inbox in the app
+    ChannelKind(
+        "telegram", destination="telegram_chat_id", digests=True, quota=True, word="Telegram"
+    ),
+    ChannelKind("sms", destination="phone_number", quota=True, word="SMS"),
+    ChannelKind("account", word="the in-app inbox"),
 )
 
 CHANNELS = tuple(kind.name for kind in KINDS)

@@ -101,6 +101,7 @@ def _build(values: Values, channel: str, options: CallOptions) -> Channel:
 
 PROVIDER = Provider(
     name=OutboxChannel.name,
+    title="the outbox",
     channels=SEND_CHANNELS,
     build=_build,
     requires=(OUTBOX_DIR,),

@@ -88,6 +88,7 @@ class Provider:
     credentials: tuple[Variable[object], ...] = ()
     requires: tuple[Variable[object], ...] = ()
     optional: tuple[Variable[object], ...] = ()
+    title: str = ""  # its name within a sentence
 
     @property
     def variables(self) -> tuple[Variable[object], ...]:

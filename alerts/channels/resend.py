@@ -132,6 +132,7 @@ def _build(values: Values, channel: str, options: CallOptions) -> Channel:
 
 PROVIDER = Provider(
     name=ResendChannel.name,
+    title="Resend",
     channels=("email",),
     build=_build,
     credentials=(API_KEY,),

@@ -136,6 +136,7 @@ def _build(values: Values, channel: str, options: CallOptions) -> Channel:
 
 PROVIDER = Provider(
     name=SmtpChannel.name,
+    title="the mail server",
     channels=("email",),
     build=_build,
     credentials=(SMTP_URL,),

@@ -167,6 +167,7 @@ def _build(values: Values, channel: str, options: CallOptions) -> Channel:
 
 PROVIDER = Provider(
     name=TelegramChannel.name,
+    title="Telegram",
     channels=("telegram",),
     build=_build,
     credentials=(BOT_TOKEN,),

@@ -151,6 +151,7 @@ def _build(values: Values, channel: str, options: CallOptions) -> Channel:
 
 PROVIDER = Provider(
     name=TwilioChannel.name,
+    title="Twilio",
     channels=("sms",),
     build=_build,
     credentials=(ACCOUNT_SID, AUTH_TOKEN, PHONE_NUMBER),

@@ -18,10 +18,12 @@ from alerts.cli.console import show
 from alerts.cli.program import Program
 from alerts.cli.text import Style
 from alerts.engine_observability import replay_file
+from alerts.leaving import erase
 from alerts.logs import bound
+from alerts.owner import trials
 from alerts.preflight import preflight
-from alerts.questions import Answer, Caller, NotFound, Question
-from alerts.readers import BOOLEAN, Parameter, Reader, integer
+from alerts.questions import Answer, Caller, NotFound, Question, Subject
+from alerts.readers import BOOLEAN, ID, Parameter, Reader, integer
 from alerts.repair import prune, rebuild
 from alerts.settings.config import ConfigError
 
@@ -58,7 +60,8 @@ def _asking(
     """A command that gives the same answer as an endpoint, without the web server."""
     parameters = question.parameters
     if question.subject is not None:
-        parameters, places = (Parameter("id", question.subject.id, required=True),), ("id",)
+        parameters = (Parameter("id", question.subject.id, required=True), *parameters)
+        places = ("id",)
     answer = partial(_ask, question)
     return Command(name, about, answer, view, parameters, places, question.failed)
 
@@ -89,8 +92,25 @@ def _rebuild(conn: db.Connection, caller: Caller, dry_run: bool) -> Answer:
     return rebuild.rebuild(conn, dry_run=dry_run, **caller.as_writer())
 
 
+def _test_message(program: Program, channel: str) -> Answer:
+    # At once and outside a transaction, which no call to a provider is to hold open.
+    settings = program.settings()
+    with closing(asking.open_session(settings)) as conn:
+        return trials.send_now(conn, settings, channel, **asking.caller(settings).as_writer())
+
+
+def _erase(conn: db.Connection, caller: Caller, id: int, with_user: bool, dry_run: bool) -> Answer:
+    writer = caller.as_writer()
+    answer = erase.erase(conn, user_id=id, with_user=with_user, dry_run=dry_run, **writer)
+    if answer is None:
+        raise NotFound("user")
+    return answer
+
+
 _DRY_RUN = Parameter("dry_run", BOOLEAN, "count only, change nothing", default=False)
 _REBUILD = Question(_rebuild, (_DRY_RUN,), writes=True)
+_WITH_USER = Parameter("with_user", BOOLEAN, "and the row of the user as well", default=False)
+_ERASE = Question(_erase, (_WITH_USER, _DRY_RUN), Subject("user", ID), writes=True)
 
 COMMANDS = (
     Command(
@@ -135,8 +155,18 @@ COMMANDS = (
             _DRY_RUN,
         ),
     ),
+    _asking("erase-user", "Remove what is kept of a user.", _ERASE, tables.erased),
     _asking("rebuild", "Count deliveries and digests anew, as after a restore.", _REBUILD,
             tables.rebuilt),
+    Command(
+        "test-message",
+        "Send the owner a test message, at once.",
+        _test_message,
+        tables.test_message,
+        (questions.OWNER_CHANNEL,),
+        ("channel",),
+        failed=lambda answer, **values: answer["state"] != trials.SENT,
+    ),
     Command(
         "replay-spool",
         "Store run records that a spool FILE kept.",
@@ -164,7 +194,7 @@ def _act(command: Command, environ: Mapping[str, str], *, json: bool, **values: 
         log.error("the database failed: %s", error)  # the handler describes and scrubs it
         if db.lacks_migrations(error):
             log.error("%s", db.MIGRATE)
-    except (NotFound, db.PoolerDetected, prune.PruneRefused) as error:
+    except (NotFound, db.PoolerDetected, prune.PruneRefused, erase.EraseRefused) as error:
         log.error("%s", str(error))
     except OSError as error:
         log.error("%s cannot be read: %s", error.filename, error.strerror)

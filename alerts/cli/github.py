@@ -9,14 +9,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from alerts import phases
+from alerts.health.brief import brief
+from alerts.health.reasons import DEGRADED, FAILING
 from alerts.runs.counts import COUNTS
 from alerts.runs.record import RunItem, RunRecord
 
 _NAMES = {phase.letter: phase.name for phase in phases.PHASES}
 
 
-def summary(record: RunRecord, *, recorded: bool, oldest_minutes: Mapping[str, Any]) -> str:
-    """The step summary as Markdown. ``oldest_minutes``: the longest wait per queue, or None."""
+_STOPPED = {
+    "cap": "it had sent as many messages as a run may (ALERTS_MAX_SEND_PER_RUN)",
+    "deadline": "its time was up",
+    "signal": "it was told to stop",
+    "lock_lost": "the connection that held its lock ended",
+    "rate_limited": "a provider asked us to slow down",
+}
+_SKIPPED = {"lock_not_acquired": "another run is doing it"}
+_DEFECT = {"counts_do_not_add_up": "its counts do not add up, which is a defect of the engine"}
+
+Health = Mapping[str, Any]
+
+
+def summary(record: RunRecord, *, recorded: bool, health: Health | None) -> str:
+    """The step summary as Markdown. ``health``: at the run's end, None where it is not known."""
     dry = ", dry run" if record.dry_run else ""
     lines = [
         f"### Alerts engine: {record.status}{dry}, {_seconds(record.duration_ms)}",
@@ -31,12 +46,8 @@ def summary(record: RunRecord, *, recorded: bool, oldest_minutes: Mapping[str, A
     ]
     if record.error_summary:
         lines += [f"**Why:** {_cell(record.error_summary)}", ""]
-    waits = ", ".join(
-        f"{name} {'none' if minutes is None else f'{minutes} min'}"
-        for name, minutes in oldest_minutes.items()
-    )
-    if waits:
-        lines += [f"Oldest queued: {waits}", ""]
+    if health is not None:
+        lines += [*_in_brief(health), f"Oldest queued: {_waits(health)}", ""]
     run_id = f"`{record.run_id}`"
     lines.append(f"Run [{run_id}]({record.ci_run_url})" if record.ci_run_url else f"Run {run_id}")
     if not recorded:
@@ -44,9 +55,34 @@ def summary(record: RunRecord, *, recorded: bool, oldest_minutes: Mapping[str, A
     return "\n".join(lines) + "\n"
 
 
-def workflow_commands(record: RunRecord, *, recorded: bool) -> list[str]:
-    """Workflow commands; for a failed run, the first says why."""
-    found = []
+def _in_brief(health: Health) -> list[str]:
+    """What health says at a glance: the verdict, and what to do."""
+    view = brief(health)
+    lines = [f"**Now {view['status']}:** {_cell(view['headline'])}"]
+    for number, reason in enumerate(view["reasons"]):
+        if number or view["status"] == "ok":
+            lines.append(f"- {_cell(reason['message'])}")
+        if reason["action"]:
+            lines.append(f"- → {_cell(reason['action'])}")
+    return [*lines, ""]
+
+
+def _waits(health: Health) -> str:
+    waits = {kind: health[f"oldest_queued_{kind}_minutes"] for kind in ("delivery", "digest")}
+    return ", ".join(
+        f"{kind} {'none' if minutes is None else f'{minutes} min'}"
+        for kind, minutes in waits.items()
+    )
+
+
+def workflow_commands(
+    record: RunRecord, *, recorded: bool, health: Health | None = None
+) -> list[str]:
+    """Workflow commands; for a failed run, the first say why: in health's words, then its own.
+
+    Health leaves dry runs out, so it says nothing of one.
+    """
+    found = [] if health is None or record.dry_run else _reasons(health)
     if record.status == "failed":
         found.append(_command("error", f"Run failed: {record.error_summary}"))
     for item in record.items:
@@ -54,18 +90,33 @@ def workflow_commands(record: RunRecord, *, recorded: bool) -> list[str]:
         if item.status == "failed":
             found.append(_command("error", f"{name}: {item.error_summary}"))
         elif item.status == "skipped" and record.status != "skipped":
-            found.append(_command("warning", f"{name} skipped: {item.error_summary}"))
-        stopped = item.counts.get("stopped_early")
+            found.append(_command("warning", f"{name} skipped: {_why(item.error_summary)}"))
+        stopped, odd = item.counts.get("stopped_early"), item.counts.get("warning")
         if stopped:
-            found.append(_command("warning", f"phase {item.phase} stopped early: {stopped}"))
-        if item.counts.get("warning"):
-            text = f"phase {item.phase}: {item.counts['warning']}"
-            found.append(_command("warning", text))
+            found.append(
+                _command("warning", f"{name} stopped early: {_STOPPED.get(stopped, stopped)}")
+            )
+        if odd:
+            found.append(_command("warning", f"{name}: {_DEFECT.get(odd, odd)}"))
     if record.status == "skipped":
-        found.append(_command("warning", f"Run skipped: {record.error_summary}"))
+        found.append(_command("warning", f"Run skipped: {_why(record.error_summary)}"))
     if not recorded:
         found.append(_command("warning", "The run could not be recorded in the database."))
     return found
+
+
+def _reasons(health: Health) -> list[str]:
+    """A command for each reason of the brief view that is more than a note."""
+    levels = {FAILING: "error", DEGRADED: "warning"}
+    return [
+        _command(levels[each["severity"]], f"{each['message']} {each['action']}".strip())
+        for each in brief(health)["reasons"]
+        if each["severity"] in levels
+    ]
+
+
+def _why(summary: str | None) -> str:
+    return _SKIPPED.get(summary or "", summary or "")
 
 
 def problem_commands(problems: Iterable[str]) -> list[str]:

@@ -6,22 +6,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from alerts.cli.text import Column, Style, clean, duration, facts, moment, table, wrap
+from alerts.health.brief import brief, brief_text
 
 
 def health(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """Status and reasons first, then channels, queues and the last run."""
-    status = clean(answer["status"])
-    lines = wrap(f"{status}, {moment(answer['generated_at'])} UTC", style.width)
-    lines = style.lines(lines, status)
+    """What :func:`brief_text` says, then counts, queues and the schedule."""
+    whole = "headline" not in answer
+    lines = _brief(style, brief(answer) if whole else answer)
+    return [*lines, *_whole(style, answer)] if whole else lines
+
+
+def _brief(style: Style, told: Mapping[str, Any]) -> list[str]:
+    """The brief view; what bears on the status is coloured."""
+    lines: list[str] = []
+    for number, line in enumerate(brief_text(told).splitlines()):
+        wrapped = wrap(line, style.width) or [""]
+        lines += style.lines(wrapped, clean(told["status"])) if not number else wrapped
+    return lines
+
+
+def _whole(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    shown = [each["message"] for each in brief(answer)["reasons"]]
+    lines: list[str] = []
     for reason in answer["reasons"]:
-        lines += _finding(style, status, reason["code"], reason["message"])
+        if reason["message"] not in shown:
+            lines += ["", *wrap(reason["message"], style.width)]
+            lines += wrap(f"-> {reason['action']}", style.width) if reason["action"] else []
     for title, key in (("deliveries, 24 h", "deliveries_24h"), ("digests, 7 days", "digests_7d")):
         lines += ["", *_channels(style, title, answer[key])]
     if answer["failures_24h"]:
         columns = [Column("failed, 24 h"), Column("code"), Column("count", right=True)]
         rows = [(f["channel"], f["failure_code"] or "", f["count"]) for f in answer["failures_24h"]]
         lines += ["", *table(style, columns, rows)]
-    lines += ["", *_states(style, answer["channels"])]
+    lines += ["", *_doubts(style, answer["channels"])]
     pairs = [
         ("oldest due delivery", _minutes(answer["oldest_queued_delivery_minutes"])),
         ("oldest due digest", _minutes(answer["oldest_queued_digest_minutes"])),
@@ -57,6 +74,8 @@ def preflight(style: Style, answer: Mapping[str, Any]) -> list[str]:
     pairs = [("database", _yes(answer["db_ok"])), ("migrations", _yes(answer["migrations_ok"]))]
     for channel in answer["channels_configured"]:
         pairs.append((clean(channel), clean(answer["providers"].get(channel, "not configured"))))
+    if answer["badge"]:
+        pairs.append(("badge", clean(answer["badge"])))
     return [*lines, "", *facts(style, pairs)]
 
 
@@ -105,6 +124,13 @@ def paused(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return [*lines, f"audit entry {answer['action_id']}"]
 
 
+def test_message(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What became of a test message to the owner."""
+    lines = wrap(f"{answer['channel']}: {answer['summary']}", style.width)
+    return [*style.lines(lines, "ok" if answer["state"] == "sent" else "failing"),
+            f"audit entry {answer['action_id']}"]  # fmt: skip
+
+
 def pruned(style: Style, answer: Mapping[str, Any]) -> list[str]:
     """What was or would be removed, and which old rows are kept."""
     done = "would be removed (dry run: nothing was changed)" if answer["dry_run"] else "removed"
@@ -130,6 +156,18 @@ def rebuilt(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def erased(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What was or would be removed of a user."""
+    done = "would be removed (dry run: nothing was changed)" if answer["dry_run"] else "removed"
+    lines = wrap(f"of user {answer['user_id']} {done}:", style.width)
+    removed = {**answer["removed"], **answer["also_removed"]}
+    lines += facts(style, [(clean(n.replace("_", " ")), str(c)) for n, c in removed.items()])
+    lines += wrap(f"channels switched off: {answer['channels_switched_off']}", style.width, 2)
+    if answer["action_id"] is not None:
+        lines.append(f"audit entry {answer['action_id']}")
+    return lines
+
+
 def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]]) -> list[str]:
     """One row per channel; columns for the usual three counts and any that is not zero."""
     always = ("queued", "sent", "failed")
@@ -143,30 +181,14 @@ def _channels(style: Style, title: str, channels: Mapping[str, Mapping[str, int]
     return table(style, columns, rows)
 
 
-def _states(style: Style, channels: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One row per channel: its state in the last run, what is waiting and what is in doubt."""
-    names = ("channel", "state", "oldest due")
-    columns = [*(Column(name) for name in names), Column("in doubt", right=True)]
-    cells: list[tuple[Any, ...]] = []
-    for name, told in channels.items():
-        state = _state_of(told)
-        waited = _minutes(told["oldest_due_delivery_minutes"])
-        cells.append((name, state, waited, sum(told["in_doubt"].values())))
+def _doubts(style: Style, channels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One row per channel: what has waited longest and what is in doubt."""
+    columns = [Column("channel"), Column("oldest due"), Column("in doubt", right=True)]
+    cells = [
+        (name, _minutes(told["oldest_due_delivery_minutes"]), sum(told["in_doubt"].values()))
+        for name, told in channels.items()
+    ]
     return table(style, columns, cells)
-
-
-def _state_of(told: Mapping[str, Any]) -> str:
-    if told["paused"]:
-        return "paused"
-    if told.get("since"):
-        tried = told["next_try_at"]
-        when = f"after {clean(tried)[11:19]} UTC" if tried else "with the next run"
-        return f"{told['state']}: {clean(told['code'])}, {told['waiting']} wait, next try {when}"
-    if told.get("state") == "off":
-        return "off"
-    if told["configured"] is False:
-        return "not configured"
-    return clean(told["held"] or "ok")
 
 
 def _finding(style: Style, severity: str, code: str, text: str, hint: str = "") -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from alerts.cli.text import Column, Style, clean, facts, moment, table, wrap
+from alerts.messages.wording import name_of_type
 
 
 def rows(name: str, style: Style, answer: Mapping[str, Any]) -> list[str]:
@@ -47,11 +48,21 @@ def one(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 
 def explanation(style: Style, answer: Mapping[str, Any]) -> list[str]:
-    """One sentence per channel."""
+    """One sentence per channel, and what to do where there is something."""
     event = answer["event"]
-    title = f"event {answer['event_id']} ({clean(event['alert_type'])}) and user "
-    title += f"{answer['user_id']}; fan-out {answer['fanout']}"
+    kind = name_of_type(event["alert_type"]).lower()
+    title = f"event {answer['event_id']} ({clean(kind)}) and user "
+    title += f"{answer['user_id']}, {_FANOUT[answer['fanout']]}"
     lines = wrap(title, style.width)
     for channel in answer["channels"]:
         lines += wrap(f"{channel['channel']}: {clean(channel['summary'])}", style.width, 2)
+        if channel["action"]:
+            lines += wrap(f"-> {clean(channel['action'])}", style.width, 4)
     return lines
+
+
+_FANOUT = {
+    "done": "handed out",
+    "pending": "yet to be handed out",
+    "expired": "never handed out",
+}

@@ -19,8 +19,7 @@ from alerts.cli.text import (
     width_of,
     wrap,
 )
-from alerts.runs.counts import in_order
-from alerts.runs.counts import words as words_of
+from alerts.runs.counts import flat
 
 _NAMES = {phase.letter: phase.name for phase in phases.PHASES}
 _TRIGGERS = {"github_actions_schedule": "schedule", "github_actions_manual": "manual"}
@@ -119,8 +118,8 @@ def _late(run: Mapping[str, Any]) -> str:
 def _counts(style: Style, item: Mapping[str, Any]) -> list[str]:
     """One line per count, number first; omits zeros and anything the summary already says."""
     shown = [
-        (str(value) if isinstance(value, int) else clean(value), words)
-        for words, value in _flat(_told(item.get("counts") or {}))
+        (str(value) if isinstance(value, int) else clean(value), clean(words))
+        for words, value in flat(_told(item.get("counts") or {}))
         if value and value != item.get("error_summary")
     ]
     wide = max((width_of(value) for value, _ in shown if value.isdigit()), default=0)
@@ -145,17 +144,6 @@ def _told(counts: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(facts, Mapping)
     }
     return {**counts, "channels": unusual}
-
-
-def _flat(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in in_order(counts):
-        words = f"{prefix}{clean(words_of(name))}"
-        if isinstance(value, Mapping):
-            found.extend(_flat(value, f"{words}: "))
-        else:
-            found.append((words, value))
-    return found
 
 
 def _sent_and_failed(counts: Mapping[str, Any]) -> str:

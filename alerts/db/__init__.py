@@ -9,6 +9,7 @@ from alerts.db.connections import (
     cancel_statement,
     connect,
     dropped,
+    names_several_hosts,
     open_session,
 )
 from alerts.db.errors import NoAnswer, PoolerDetected, WrongServer
@@ -46,6 +47,7 @@ __all__ = [
     "fetch_one",
     "json_text",
     "lacks_migrations",
+    "names_several_hosts",
     "open_session",
     "problem_of_url",
     "transaction",

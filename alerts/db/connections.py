@@ -38,7 +38,9 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.0
 _WAKING = re.compile(
     r"timeout expired|closed the connection unexpectedly|connection reset|SSL SYSCALL error"
     r"|starting up|shutting down|in recovery mode|not yet accepting|not currently accepting"
-    r"|Temporary failure in name resolution|08\d\d\d|57P0\d",
+    r"|Temporary failure in name resolution|08\d\d\d|57P0\d"
+    # Of several hosts none takes writes: during a failover, until one is promoted.
+    r"|session is read-only|server is in hot standby mode",
     re.IGNORECASE,
 )
 _DROPPED = re.compile(r"closed the connection unexpectedly|connection reset|SSL SYSCALL error")
@@ -124,6 +126,11 @@ def cancel_statement(database_url: str, backend_pid: int) -> None:
         conn.close()
 
 
+def names_several_hosts(database_url: str) -> bool:
+    """Whether there is another server to turn to when one does not answer."""
+    return _names_several(parse_dsn(database_url))
+
+
 def dropped(error: BaseException) -> bool:
     """Whether the connection was dropped at once without an answer, as by a waking database."""
     return bool(_DROPPED.search(str(error)))
@@ -142,7 +149,7 @@ def _connect(
         "connect_timeout": timeout,
         **_SOCKET_OPTIONS,
     }
-    if "," in given.get("host", "") + given.get("hostaddr", ""):  # several hosts: use the primary
+    if _names_several(given):  # use the primary
         defaults["target_session_attrs"] = "primary"
     options = {name: value for name, value in defaults.items() if name not in given} | forced
     # Use UTF-8, whatever the database, the address or PGCLIENTENCODING specifies.
@@ -154,6 +161,10 @@ def _connect(
     conn.standby_ok = wanted not in ("primary", "read-write")
     watched(conn, limit_seconds=limit_seconds)
     return conn
+
+
+def _names_several(given: dict[str, str]) -> bool:
+    return "," in given.get("host", "") + given.get("hostaddr", "")
 
 
 def _open(database_url: str, options: dict[str, Any]) -> WatchedConnection:

@@ -26,7 +26,7 @@ Params = Mapping[str, Any] | Sequence[Any] | None
 
 MIGRATE = "run python scripts/migrate.py"  # the hint when :func:`lacks_migrations` is true
 
-BEGIN_SECONDS = 3.0
+BEGIN_SECONDS = 2.0
 # How much longer than the server's own timeout we wait for the server to report it.
 GRACE_SECONDS = 3.0
 WEB_LOCK_TIMEOUT_MS = 2000

@@ -10,7 +10,9 @@ from alerts.failures import CLASS_OF, FailureClass, FailureCode
 from alerts.paging import iso
 
 STATES = """
-SELECT channel, switched_off, code, closed_since, closed_until, last_success_at, last_failure_at
+SELECT
+    channel, switched_off, code, detail, closed_since, closed_until, last_success_at,
+    last_failure_at
 FROM alerts_channel_state
 """
 STATE_TIMES = ("closed_since", "closed_until", "last_success_at", "last_failure_at")
@@ -38,6 +40,7 @@ def channel_state(name: str, row: db.Row | None, waiting: int) -> dict[str, Any]
     return {
         "state": state,
         "code": code,
+        "detail": row.get("detail") if since else None,
         **{key: value and iso(value) for key, value in times.items()},
         "waiting": waiting,
     }

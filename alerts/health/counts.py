@@ -31,7 +31,10 @@ from alerts.health.windows import (
 
 DELIVERIES, DIGESTS = "deliveries", "digests"
 SPANS = {"last_hour": HOUR, "last_day": DAY, "last_week": WEEK}
-_WAITS = {"delivery_waits": "instant", "digest_waits": "digest"}  # with the kind of message
+# How long what was sent took, by the kept source: from queued (by the kind of message), and from
+# the risk data. A delivery of another kind is no message of its own.
+RISK = "risk"
+_WAITS = {"delivery_waits": "instant", "digest_waits": "digest", "risk_waits": RISK}
 
 # What was created in each stretch, alike rows together; ``since`` is the start of the stretch.
 # Piece by piece with OFFSET 0, since only then the planner takes the index; the sum of integers is
@@ -115,7 +118,8 @@ class HealthCounts:
     """What was created of late, by source (deliveries, digests)."""
 
     windows: dict[tuple[str, timedelta], list[Cell]]  # by source and span
-    waits: dict[tuple[str, str], dict[int, int]]  # by channel and kind: rows by seconds, last day
+    waits: dict[tuple[str, str], dict[int, int]]  # last day, by channel and kind or RISK: rows by
+    # seconds
     charts: dict[str, list[dict[str, Any]]]  # per_hour and per_day: a point a stretch, oldest first
 
 
@@ -152,9 +156,9 @@ def counts_of(
     for row in cells:
         source, channel, kind = row["source"], row["channel"], row["kind"]
         if source in _WAITS:
-            # A delivery of another kind is no message of its own.
-            if kind == _WAITS[source] and row["last_day"]:
-                found.waits[channel, kind][row["wait_seconds"]] = row["last_day"]
+            message = "digest" if source == "digest_waits" else "instant"
+            if kind == message and row["last_day"]:
+                found.waits[channel, _WAITS[source]][row["wait_seconds"]] = row["last_day"]
             continue
         for name, span in SPANS.items():
             if row[name]:

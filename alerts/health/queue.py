@@ -45,6 +45,23 @@ SELECT
 FROM unnest(%(channels)s::text[]) AS c (channel)
 """
 
+# How many messages of each source and channel are due, counted no further than this: how many more
+# wait, the counts know.
+DUE_COUNTED = 1_000
+DUE = """
+SELECT s.source, c.channel, due.amount
+FROM (VALUES ('deliveries'), ('digests')) AS s (source)
+CROSS JOIN unnest(%(channels)s::text[]) AS c (channel)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS amount
+    FROM (
+        SELECT FROM alerts_send_queue AS q
+        WHERE q.source = s.source AND q.channel = c.channel AND q.due_at <= %(now)s
+        LIMIT %(due_counted)s
+    ) AS q
+) AS due
+"""
+
 # How many rows are to be sent by the counts, and how many of them the queue and the leases have.
 # The queue is read no further than this: a difference that is lasting is seen once it is shorter.
 QUEUE_READ = 1_000

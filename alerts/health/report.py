@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,16 +13,16 @@ from alerts.channels.names import CHANNELS, DIGEST_CHANNELS, SEND_CHANNELS
 from alerts.db.together import Together, with_times
 from alerts.failures import FailureClass, FailureCode, codes_of
 from alerts.health import counts, queue
+from alerts.health.around import AROUND, RECORDS_LOCKED, Around
 from alerts.health.channels import STATE_TIMES, STATES, channel_state
-from alerts.health.counts import DELIVERIES, DIGESTS, Cell, HealthCounts, percentile
-from alerts.health.reasons import (
-    LOCKED_OUT_AT_LEAST,
-    Facts,
-    degraded_reasons,
-    failing_reasons,
-)
-from alerts.health.runs import RECENT_RUNS, RUNS, Runs, rounded, runs_of
+from alerts.health.counts import DELIVERIES, DIGESTS, RISK, Cell, HealthCounts, percentile
+from alerts.health.facts import Facts, tallies
+from alerts.health.input import INPUT, Input
+from alerts.health.rules_runs import LOCKED_OUT_AT_LEAST, runs_not_recorded
+from alerts.health.run_figures import RUN_FIGURES, run_figures
+from alerts.health.runs import RECENT_RUNS, RUNS, SCHEDULED_STARTS, Runs, rounded, runs_of
 from alerts.health.unsubscribed import UNSUBSCRIBED
+from alerts.health.verdict import verdict
 from alerts.health.windows import DAY, HOUR, WEEK
 from alerts.locks import holders
 from alerts.paging import iso
@@ -33,6 +33,7 @@ from alerts.runs.record import STALE_SECONDS
 from alerts.runs.schedule import SCHEDULE, schedule_health
 from alerts.settings.config import Settings
 from alerts.settings.tokens import weak_tokens
+from alerts.words import Clockface, zone_of
 
 STATUSES = ("queued", "sending", "sent", "failed", "skipped")
 OWN_KINDS = ("instant", "digest")  # others belong to other parts of the product
@@ -48,12 +49,16 @@ QUESTIONS = Together(
     points=counts.POINTS,
     stale=counts.STALE_SINCE,
     queue=queue.OLDEST_DUE,
+    due=queue.DUE,
     members=queue.MEMBERS,
     runs=RUNS,
+    run_figures=RUN_FIGURES,
     schedule=SCHEDULE,
     states=STATES,
     paused=pauses.CURRENT,
-    engine=engine_state.CURRENT,
+    engine=engine_state.HISTORY,
+    around=AROUND,
+    input=INPUT,
     unsubscribed=UNSUBSCRIBED,
 )
 
@@ -66,12 +71,17 @@ class Reading:
     counts: HealthCounts
     counts_stale_since: datetime | None  # wall time; from then on the figures may be wrong
     queue: dict[str, db.Row]  # by channel
+    due: dict[tuple[str, str], int]  # by source and channel
     queue_differs: bool
     schedule: dict[str, Any]
     runs: Runs
+    run_figures: dict[str, Any]
     paused: list[dict[str, Any]]
     states: dict[str, db.Row]  # of channels, by name
     engine: EngineState
+    changes: list[EngineState]  # the last ones of what it runs with, the newest first
+    around: Around
+    input: Input
     lock_holders: dict[str, list[db.Row]]  # by letter of a phase that runs were locked out of
     unsubscribed: int  # in the last seven days
 
@@ -89,19 +99,22 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
     """
     reading = _read(conn, settings, now)
     doubts = _in_doubt(reading)
+    channels = {name: _channel(name, reading, doubts[name]) for name in CHANNELS}
     return {
         "generated_at": iso(now),
-        **_verdict(_facts(reading, settings)),
+        **verdict(_facts(conn, reading, settings, channels)),
         "paused": reading.paused,
         **_totals(reading),
         **_waiting(reading),
-        "channels": {name: _channel(name, reading, doubts[name]) for name in CHANNELS},
+        "channels": channels,
         "breakdown": _breakdowns(reading),
         **_failures(reading),
         "in_doubt": sum(sum(doubt.values()) for doubt in doubts.values()),
         "unsubscribed_7d": reading.unsubscribed,
         **reading.counts.charts,
         **reading.runs.section(),
+        "input": reading.input.section(now),
+        **reading.run_figures,
         "schedule": reading.schedule,
         "engine": reading.engine.as_json(),
     }
@@ -112,28 +125,36 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
         "now": now,
         "channels": list(CHANNELS),
         "queue_read": queue.QUEUE_READ,
+        "due_counted": queue.DUE_COUNTED,
         "stale": STALE_SECONDS,
         "recent_runs": RECENT_RUNS,
+        "scheduled_starts": SCHEDULED_STARTS,
         "interval_minutes": settings.expected_interval_minutes,
     }
     told = QUESTIONS.fetch(conn, asked)
     runs = runs_of(told["runs"][0])
-    engine = engine_state.state_in(
+    changes = engine_state.states_in(
         [with_times(row, "first_at", "last_at") for row in told["engine"]], settings
     )
+    engine = changes[0]
     return Reading(
         now=now,
         counts=counts.counts_of(asked, told["cells"], told["points"]),
         counts_stale_since=with_times(told["stale"][0], "since")["since"],
         queue={row["channel"]: with_times(row, "delivery", "digest") for row in told["queue"]},
+        due={(row["source"], row["channel"]): row["amount"] for row in told["due"]},
         queue_differs=queue.queue_differs(**told["members"][0]),
         runs=runs,
+        run_figures=run_figures(told["run_figures"][0]),
         schedule=schedule_health(told["schedule"], engine.interval_minutes),
         paused=[
             pauses.as_json(pauses.Pause(**with_times(row, "paused_at"))) for row in told["paused"]
         ],
         states={row["channel"]: with_times(row, *STATE_TIMES) for row in told["states"]},
         engine=engine,
+        changes=changes,
+        around=Around.of(told["around"][0]),
+        input=Input.of(told["input"][0]),
         lock_holders={
             each.phase.letter: holders(conn, each.phase.lock_keys(engine.senders))
             for each in runs.locked_out()
@@ -143,44 +164,64 @@ def _read(conn: db.Connection, settings: Settings, now: datetime) -> Reading:
     )
 
 
-def _facts(reading: Reading, settings: Settings) -> Facts:
+def _facts(
+    conn: db.Connection,
+    reading: Reading,
+    settings: Settings,
+    channels: dict[str, dict[str, Any]],
+) -> Facts:
     runs, not_configured = reading.runs, FailureCode.CHANNEL_NOT_CONFIGURED.value
-    day = [*reading.own(DELIVERIES, DAY), *reading.counts.windows[DIGESTS, DAY]]
+    day, hour = (
+        [*_instant(reading, span), *reading.counts.windows[DIGESTS, span]] for span in (DAY, HOUR)
+    )
     off = {name for name, row in reading.states.items() if row["switched_off"]}  # deliberately
-    return Facts(
-        expected_minutes=reading.engine.interval_minutes,
-        last_finished_status=runs.last_finished["status"] if runs.last_finished else None,
-        last_success_minutes=runs.last_success_minutes,
-        stale_runs=runs.stale_runs,
-        oldest_minutes=max(minutes or 0.0 for minutes in _waiting(reading).values()),
+    zone = zone_of(reading.engine.timezone, settings.timezone)
+    facts = Facts(
+        wall=Clockface(runs.now, zone),
+        business=Clockface(reading.now, zone),
+        runs=runs,
+        changes=reading.changes,
+        around=reading.around,
+        input=reading.input,
+        schedule=reading.schedule,
+        channels=channels,
+        last_hour=tallies(hour),
+        last_day=tallies(day),
+        came_in=sum(c.amount for c in hour if c.channel in SEND_CHANNELS),
+        oldest_due=_oldest_due(reading),
         lapsed_claims=sum(row["lapsed_claims"] for row in reading.queue.values()),
         not_configured=sum(
             c.amount for c in day if c.failure_code == not_configured and c.channel not in off
         ),
-        channels=_by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
         paused=reading.paused,
-        held=runs.held(),
         counts_stale_since=reading.counts_stale_since,
         queue_differs=reading.queue_differs,
-        enabled=reading.engine.enabled,
-        misconfigured=reading.engine.channels_misconfigured,
         locked_out=tuple(
             (each, reading.lock_holders[each.phase.letter])
             for each in runs.locked_out()
             if each.phase.letter in reading.lock_holders
         ),
-        clock_skew_seconds=runs.clock_skew_seconds,
         weak_tokens=tuple(weak_tokens(settings)),
     )
+    if any(True for _ in runs_not_recorded(facts)):
+        holders = db.fetch_all(conn, RECORDS_LOCKED)
+        return replace(facts, records_held_by=tuple(holders))
+    return facts
 
 
-def _verdict(facts: Facts) -> dict[str, Any]:
-    """``status``, the worst of the ``reasons``, and those."""
-    failing, degraded = failing_reasons(facts), degraded_reasons(facts)
-    return {
-        "status": "failing" if failing else "degraded" if degraded else "ok",
-        "reasons": [{"code": code, "message": text} for code, text in failing + degraded],
-    }
+def _instant(reading: Reading, span: timedelta) -> list[Cell]:
+    """Messages of their own; what goes into a digest is counted with that."""
+    return [cell for cell in reading.own(DELIVERIES, span) if cell.kind == "instant"]
+
+
+def _oldest_due(reading: Reading) -> dict[str, datetime]:
+    """Since when the oldest due message of each channel that has one waits."""
+    found = {}
+    for name, row in reading.queue.items():
+        due = [each for each in (row["delivery"], row["digest"]) if each is not None]
+        if due:
+            found[name] = min(due)
+    return found
 
 
 def _totals(reading: Reading) -> dict[str, Any]:
@@ -281,11 +322,13 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
         "rate_limited": seen.get("rate_limited") if name in SEND_CHANNELS else False,
         "oldest_due_delivery_minutes": _minutes(waiting["delivery"], reading.now),
         "oldest_due_digest_minutes": _minutes(waiting["digest"], reading.now),
+        "due": {source: _due(name, source, reading) for source in (DELIVERIES, DIGESTS)},
         "queued_to_sent_seconds_24h": {
             kind: _took(reading.counts.waits.get((name, kind), {}))
             for kind in OWN_KINDS
             if kind == "instant" or name in DIGEST_CHANNELS
         },
+        "risk_to_phone_seconds_24h": _took(reading.counts.waits.get((name, RISK), {})),
         "in_doubt": doubts,
         "paused": any(each["channel"] in (None, name) for each in reading.paused),
     }
@@ -293,9 +336,22 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
 
 def _queued(name: str, reading: Reading) -> int:
     """Messages of the last seven days that are to be sent."""
-    instant = [cell for cell in reading.own(DELIVERIES, WEEK) if cell.kind == "instant"]
-    cells = (*instant, *reading.counts.windows[DIGESTS, WEEK])
-    return sum(c.amount for c in cells if c.channel == name and c.status == "queued")
+    return sum(_queued_of(name, source, reading) for source in (DELIVERIES, DIGESTS))
+
+
+def _queued_of(name: str, source: str, reading: Reading) -> int:
+    kind = "instant" if source == DELIVERIES else "digest"
+    return sum(
+        cell.amount
+        for cell in reading.counts.windows[source, WEEK]
+        if (cell.channel, cell.kind, cell.status) == (name, kind, "queued")
+    )
+
+
+def _due(name: str, source: str, reading: Reading) -> int:
+    """Messages that are due now; of a longer queue all that wait, also for a later time."""
+    due = reading.due[source, name]
+    return due if due < queue.DUE_COUNTED else max(due, _queued_of(name, source, reading))
 
 
 def _took(waits: dict[int, int]) -> dict[str, int | None]:

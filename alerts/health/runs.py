@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import takewhile
+from datetime import datetime, timedelta
+from itertools import pairwise, takewhile
 from typing import Any
 
+from alerts.db.together import with_times
 from alerts.health.counts import DELIVERIES, DIGESTS
 from alerts.locks import LOCK_NOT_ACQUIRED
 from alerts.paging import iso
 from alerts.phases import PHASES, Phase
 
 RECENT_RUNS = 20  # of each sender
+SCHEDULED_STARTS = 50  # from which the usual lateness is learned
 
-# The newest run, the newest finished one, the last that sent, the last success, all on wall time,
-# how many runs are stale, which phases the last runs were locked out of (or have done, also those
-# under way: of hosts that start together one does the phase and the others are locked out), and how
-# far off the clock of the newest was. Dry runs prove nothing about delivery and are left out.
+# The newest run, the newest finished one with its phases, the last that sent, the last success, all
+# on wall time; the last runs, also those under way, with what kept them from working; the newest
+# dry run; the silent runs; when the schedule started runs; what the newest run's machine knows.
+# Dry runs prove nothing about delivery and are left out of the others.
 RUNS = """
 SELECT
     (
@@ -32,10 +34,23 @@ SELECT
         LIMIT 1
     ) AS last_run,
     (
-        SELECT jsonb_build_object('run_id', run_id, 'status', status, 'counts', counts)
-        FROM alerts_engine_runs
-        WHERE NOT dry_run AND status <> 'running'
-        ORDER BY started_at DESC, id DESC
+        SELECT jsonb_build_object(
+            'run_id', r.run_id, 'status', r.status, 'counts', r.counts, 'started_at', r.started_at,
+            'finished_at', r.finished_at, 'error_summary', r.error_summary,
+            'phases', (
+                SELECT jsonb_agg(
+                    jsonb_build_object(
+                        'phase', i.phase, 'status', i.status, 'error_summary', i.error_summary
+                    )
+                    ORDER BY i.started_at, i.id
+                )
+                FROM alerts_engine_run_items AS i
+                WHERE i.run_id = r.run_id
+            )
+        )
+        FROM alerts_engine_runs AS r
+        WHERE NOT r.dry_run AND r.status <> 'running'
+        ORDER BY r.started_at DESC, r.id DESC
         LIMIT 1
     ) AS last_finished,
     (
@@ -52,33 +67,47 @@ SELECT
         LIMIT 1
     ) AS last_sending,
     (
-        SELECT
-            greatest(0, extract(epoch FROM clock_timestamp() - finished_at))::double precision / 60
+        SELECT finished_at
         FROM alerts_engine_runs
         WHERE NOT dry_run AND status = 'success'
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS last_success_minutes,
+    ) AS last_success_at,
     (
-        SELECT count(*)
+        SELECT jsonb_agg(
+            jsonb_build_object(
+                'run_id', run_id, 'started_at', started_at,
+                'heard_at', coalesce(heartbeat_at, started_at)
+            )
+            ORDER BY started_at DESC, id DESC
+        )
         FROM alerts_engine_runs
         WHERE status = 'running'
           AND coalesce(heartbeat_at, started_at)
               < clock_timestamp() - %(stale)s * interval '1 second'
-    ) AS stale_runs,
+    ) AS silent,
     (
         SELECT jsonb_agg(
             jsonb_build_object(
+                'run_id', r.run_id,
+                'status', r.status,
                 'started_at', r.started_at,
+                'finished_at', r.finished_at,
+                'heard_at', coalesce(r.heartbeat_at, r.started_at),
+                'triggered_by', r.triggered_by,
+                'error_summary', left(r.error_summary, 300),
                 'skipped', (
                     SELECT jsonb_object_agg(p.key, p.value -> 'skipped')
                     FROM jsonb_each(r.counts) AS p
-                )
+                ),
+                'stopped_early', r.counts #>> '{c,stopped_early}',
+                'rescued', coalesce((r.counts #>> '{c,deliveries,rescued}')::bigint, 0)
+                    + coalesce((r.counts #>> '{c,digests,rescued}')::bigint, 0)
             )
             ORDER BY r.started_at DESC, r.id DESC
         )
         FROM (
-            SELECT id, started_at, counts
+            SELECT *
             FROM alerts_engine_runs
             WHERE NOT dry_run
             ORDER BY started_at DESC, id DESC
@@ -88,11 +117,36 @@ SELECT
         ) AS r
     ) AS recent,
     (
-        SELECT clock_skew_seconds
+        SELECT jsonb_build_object(
+            'run_id', run_id, 'started_at', started_at, 'triggered_by', triggered_by,
+            'sending', counts -> 'c'
+        )
         FROM alerts_engine_runs
+        WHERE dry_run AND status <> 'running' AND started_at > clock_timestamp() - interval '7 days'
         ORDER BY started_at DESC, id DESC
         LIMIT 1
-    ) AS clock_skew_seconds
+    ) AS last_dry,
+    (
+        SELECT jsonb_agg(jsonb_build_array(s.started_at, s.late_seconds))
+        FROM (
+            SELECT started_at, late_seconds
+            FROM alerts_engine_runs
+            WHERE triggered_by = 'github_actions_schedule' AND NOT rerun
+            ORDER BY started_at DESC, id DESC
+            LIMIT %(scheduled_starts)s
+        ) AS s
+    ) AS scheduled,
+    newest.clock_skew_seconds,
+    newest.spooled_records,
+    newest.spooled_since,
+    clock_timestamp() AS now
+FROM (SELECT) AS one
+LEFT JOIN (
+    SELECT clock_skew_seconds, spooled_records, spooled_since
+    FROM alerts_engine_runs
+    ORDER BY started_at DESC, id DESC
+    LIMIT 1
+) AS newest ON TRUE
 """
 
 
@@ -105,6 +159,11 @@ class LockedOut:
     since: datetime
 
 
+def was_lost(run: Mapping[str, Any]) -> bool:
+    """Whether a later run closed it, as it had fallen silent."""
+    return run["status"] == "failed" and (run["error_summary"] or "").startswith("runner lost")
+
+
 @dataclass(frozen=True)
 class Runs:
     """The runs that health looks at; a dictionary's values are as the database's JSON has them."""
@@ -112,10 +171,22 @@ class Runs:
     last_run: dict[str, Any] | None
     last_finished: dict[str, Any] | None
     last_sending: dict[str, Any]  # counts of phase C; empty when none has sent
-    last_success_minutes: float | None
-    stale_runs: int
-    recent: list[dict[str, Any]]  # the newest first: by phase why it was skipped, or None
+    last_success_at: datetime | None
+    silent: list[dict[str, Any]]  # running by their row, and not heard of
+    recent: list[dict[str, Any]]  # the newest first; ``skipped``: by phase why, or None
+    last_dry: dict[str, Any] | None
+    scheduled: list[list[Any]]  # start and seconds of lateness, the newest first
     clock_skew_seconds: int | None  # of the newest run's machine: how far ahead it is
+    spooled_records: int | None  # that wait beside the newest run's machine
+    spooled_since: datetime | None
+    now: datetime  # the database's wall clock
+
+    @property
+    def last_success_minutes(self) -> float | None:
+        """How long ago the last success ended."""
+        if self.last_success_at is None:
+            return None
+        return max(0.0, (self.now - self.last_success_at).total_seconds() / 60)
 
     def locked_out(self) -> list[LockedOut]:
         """The phases that other sessions kept the last runs from."""
@@ -131,6 +202,20 @@ class Runs:
                 found.append(LockedOut(phase, len(kept), datetime.fromisoformat(kept[-1][1])))
         return found
 
+    def newest_sign(self) -> datetime | None:
+        """When a run was last heard of, a dry one aside."""
+        signs = [each for run in self.recent for each in (run["heard_at"], run["finished_at"])]
+        return max((datetime.fromisoformat(each) for each in signs if each), default=None)
+
+    def lateness(self, interval: timedelta) -> list[timedelta]:
+        """How late the schedule started each of its runs, the newest first: after its slot, or
+        after the run before and an interval, whichever is more. None of the oldest."""
+        found = []
+        for (start, late), (before, _) in pairwise(self.scheduled):
+            gap = datetime.fromisoformat(start) - datetime.fromisoformat(before) - interval
+            found.append(max(gap, timedelta(seconds=late or 0), timedelta(0)))
+        return found
+
     def held(self) -> dict[str, str]:
         """By channel the code that the last finished run held it for."""
         counts = self.last_finished["counts"] if self.last_finished else {}
@@ -143,13 +228,15 @@ class Runs:
             "funnel": _funnel(self.last_finished),
             "last_run": _last_run(self.last_run),
             "last_success_minutes": rounded(self.last_success_minutes),
+            "last_success_at": self.last_success_at and iso(self.last_success_at),
         }
 
 
 def runs_of(row: Mapping[str, Any]) -> Runs:
     """The row of :data:`RUNS`."""
-    filled = {"last_sending": row["last_sending"] or {}, "recent": row["recent"] or []}
-    return Runs(**{**row, **filled})
+    lists = {name: row[name] or [] for name in ("silent", "recent", "scheduled")}
+    filled = {**row, **lists, "last_sending": row["last_sending"] or {}}
+    return Runs(**with_times(filled, "last_success_at", "spooled_since", "now"))
 
 
 def _funnel(finished: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -9,9 +9,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from alerts.messages import mail, sms, telegram
-from alerts.messages.model import Alert, Rendered, Style
+from alerts.messages.model import Alert, Notice, Rendered, Style
 
-__all__ = ["Alert", "Rendered", "Style", "render_alert", "render_digest"]
+__all__ = [
+    "Alert",
+    "Notice",
+    "Rendered",
+    "Style",
+    "render_alert",
+    "render_digest",
+    "render_notice",
+]
 
 _ALERTS: dict[str, Callable[[Alert, Style], Rendered]] = {
     "email": mail.render_alert,
@@ -21,6 +29,11 @@ _ALERTS: dict[str, Callable[[Alert, Style], Rendered]] = {
 _DIGESTS: dict[str, Callable[[Sequence[Alert], str, datetime, datetime, Style], Rendered]] = {
     "email": mail.render_digest,
     "telegram": telegram.render_digest,
+}
+
+_NOTICES: dict[str, Callable[[Notice], Rendered]] = {
+    "email": mail.render_notice,
+    "telegram": telegram.render_notice,
 }
 
 
@@ -49,3 +62,11 @@ def render_digest(
     if render is None:
         raise ValueError(f"no digests on channel {channel!r}; there are {', '.join(_DIGESTS)}")
     return render(alerts, period, window_start, window_end, style)
+
+
+def render_notice(channel: str, notice: Notice) -> Rendered:
+    """Render a notice to the owner; raises ValueError for a channel that has none."""
+    render = _NOTICES.get(channel)
+    if render is None:
+        raise ValueError(f"no notices on channel {channel!r}; there are {', '.join(_NOTICES)}")
+    return render(notice)

@@ -13,13 +13,15 @@ from html import escape
 from zoneinfo import ZoneInfo
 
 from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs, head
-from alerts.messages.model import SIGNED_HERE, Alert, Rendered, Style
+from alerts.messages.model import SIGNED_HERE, Alert, Notice, Rendered, Style
 from alerts.messages.wording import (
     APP,
     DIGEST_ITEMS_MAX,
+    HEADLINE_MAX,
     asset_names,
     bounded_line,
     by_importance,
+    clean_notice,
     digest_title,
     headline_of,
     moment,
@@ -68,7 +70,7 @@ _BADGE = (
 _BUTTON = (
     '<p style="margin:24px 0"><a href="{href}" style="display:inline-block;padding:12px 24px;'
     "border-radius:6px;background-color:#1257a8;color:#ffffff;font-weight:bold;"
-    'text-decoration:none">Open {app}</a></p>'
+    'text-decoration:none">{label}</a></p>'
 )
 
 
@@ -113,6 +115,27 @@ def render_digest(
         subject=subject,
         text="\n\n".join(text_parts) + "\n",
         html=_page(subject, "\n".join(html_parts), style),
+    )
+
+
+def render_notice(notice: Notice) -> Rendered:
+    """A notice to the owner: the same page, without what is meant for users."""
+    title, paragraphs = bounded_line(notice.title, HEADLINE_MAX), clean_notice(notice)
+    subject = cut(title, SUBJECT_MAX)
+    text_parts = [title, *("\n".join(lines) for lines in paragraphs)]
+    html_parts = [
+        _HEADING.format(escape(title)),
+        *(_PARAGRAPH.format("<br>\n".join(map(escape, lines))) for lines in paragraphs),
+    ]
+    footer = ""
+    if notice.link is not None:
+        text_parts.append(f"{notice.link_text}: {notice.link}")
+        footer = _BUTTON.format(href=escape(notice.link), label=escape(notice.link_text))
+    content = "\n".join(html_parts)
+    return Rendered(
+        subject=subject,
+        text="\n\n".join(text_parts) + "\n",
+        html=_PAGE.format(title=escape(subject), font=_FONT, content=content, footer=footer),
     )
 
 
@@ -213,4 +236,4 @@ def _html_footer(style: Style) -> str:
     if style.unsubscribe_base is not None:
         leave = escape(style.unsubscribe_base) + SIGNED_HERE
         preferences = f'{preferences} <a href="{leave}">Unsubscribe</a>'
-    return f"{_BUTTON.format(href=href, app=APP)}\n{_SMALL.format(preferences)}"
+    return f"{_BUTTON.format(href=href, label=f'Open {APP}')}\n{_SMALL.format(preferences)}"

@@ -44,6 +44,16 @@ class Style:
 
 
 @dataclass(frozen=True, slots=True)
+class Notice:
+    """What the engine tells its owner: a title, paragraphs of lines, and where more is shown."""
+
+    title: str
+    paragraphs: tuple[tuple[str, ...], ...]
+    link: str | None = None
+    link_text: str = "Open the operator page"
+
+
+@dataclass(frozen=True, slots=True)
 class Rendered:
     """A rendered message; ``subject`` and ``html`` are empty for channels without them."""
 

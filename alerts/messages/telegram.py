@@ -13,13 +13,15 @@ from html import escape
 from zoneinfo import ZoneInfo
 
 from alerts.cleaning import clean_paragraphs, cut, cut_paragraphs, head, utf16_units
-from alerts.messages.model import Alert, Rendered, Style
+from alerts.messages.model import Alert, Notice, Rendered, Style
 from alerts.messages.wording import (
     APP,
     DIGEST_ITEMS_MAX,
+    HEADLINE_MAX,
     asset_names,
     bounded_line,
     by_importance,
+    clean_notice,
     digest_title,
     headline_of,
     moment,
@@ -81,6 +83,16 @@ def render_digest(
     if shown < len(alerts):
         parts.append(more_phrase(len(alerts) - shown))
     parts.append(_footer(style))
+    return Rendered(text="\n\n".join(parts))
+
+
+def render_notice(notice: Notice) -> Rendered:
+    """A notice to the owner."""
+    title = bounded_line(notice.title, HEADLINE_MAX)
+    paragraphs = cut_paragraphs(clean_notice(notice), BODY_UNITS_MAX, utf16_units)
+    parts = [f"<b>{_escape(title)}</b>", *(_escape("\n".join(lines)) for lines in paragraphs)]
+    if notice.link is not None:
+        parts.append(f'<a href="{escape(notice.link)}">{_escape(notice.link_text)}</a>')
     return Rendered(text="\n\n".join(parts))
 
 

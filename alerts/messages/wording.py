@@ -7,7 +7,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from alerts.cleaning import clean_line, cut, head
-from alerts.messages.model import Alert
+from alerts.messages.model import Alert, Notice
 from alerts.product_days import day_of, day_window
 
 APP = "EnergyRiskIQ"
@@ -39,11 +39,14 @@ def bounded_line(text: str, limit: int) -> str:
 
 
 def type_name(alert: Alert) -> str:
+    """``Regional risk spike``; see :func:`name_of_type`."""
+    return name_of_type(alert.alert_type)
+
+
+def name_of_type(alert_type: str) -> str:
     """``Regional risk spike``; an unknown type is shown by its code's words."""
-    known = _TYPES.get(alert.alert_type)
-    if known:
-        return known
-    return bounded_line(alert.alert_type.replace("_", " "), 60).capitalize() or "Alert"
+    known = _TYPES.get(alert_type)
+    return known or bounded_line(alert_type.replace("_", " "), 60).capitalize() or "Alert"
 
 
 def severity_phrase(alert: Alert) -> str:
@@ -70,6 +73,12 @@ def asset_names(alert: Alert) -> str:
 def headline_of(alert: Alert) -> str:
     """The headline as one clean line, or the type's name if it is empty."""
     return bounded_line(alert.headline, HEADLINE_MAX) or type_name(alert)
+
+
+def clean_notice(notice: Notice) -> list[list[str]]:
+    """The paragraphs of a notice, as clean lines."""
+    cleaned = [[clean_line(line) for line in lines] for lines in notice.paragraphs]
+    return [[line for line in lines if line] for lines in cleaned if any(lines)]
 
 
 def plural(count: int, noun: str) -> str:

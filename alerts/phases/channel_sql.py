@@ -59,6 +59,23 @@ def destination(user: str, channel: str) -> sql.Composed:
     ).format(channel=sql.Identifier(channel, "channel"), cases=cases, unseen=sql.Literal(UNSEEN))
 
 
+def unverified(user: str, channel: str) -> sql.Composed:
+    """Whether the user has an address on a channel that is ignored because it is not verified.
+
+    The arguments are those of :func:`destination`.
+    """
+    cases = sql.SQL(" ").join(
+        sql.SQL("WHEN {} THEN {} IS FALSE AND {} IS NOT NULL").format(
+            sql.Literal(kind.name),
+            sql.Identifier(user, kind.verified),
+            sql.Identifier(user, str(kind.destination)),
+        )
+        for kind in KINDS
+        if kind.verified
+    )
+    return sql.SQL("CASE {} {} ELSE FALSE END").format(sql.Identifier(channel, "channel"), cases)
+
+
 def _case(user: str, kind: ChannelKind) -> sql.Composed:
     address = sql.SQL("{}::text").format(sql.Identifier(user, str(kind.destination)))
     if kind.verified:

@@ -44,6 +44,18 @@ FROM alert_events
 WHERE fanout_completed_at IS NULL AND created_at <= %(now)s
 """
 
+# What a preference p asks of an event e. NULL in a preference means any; a condition that is not
+# TRUE is not met.
+FITS = {
+    "type": sql.SQL("(p.alert_type IS NULL OR p.alert_type = e.alert_type)"),
+    "region": sql.SQL(
+        "(p.region IS NULL OR lower(p.region) = 'global'"
+        " OR e.region IS NULL OR e.region = 'global' OR lower(p.region) = e.region)"
+    ),
+    "asset": sql.SQL("(p.asset IS NULL OR lower(p.asset) = ANY (e.scope_assets))"),
+    "threshold": sql.SQL("(p.threshold IS NULL OR e.measure >= p.threshold)"),
+}
+
 # Which users, on which channel, and the first reason that holds: the rules of fan-out, here
 # and nowhere else. Gives audience(user_id, ...) and decisions(user_id, channel, reason, kind,
 # overflow); reason NULL means deliver.
@@ -54,6 +66,7 @@ event AS (
         alert_type,
         lower(scope_region) AS region,
         scope_assets,
+        risk_at,
         CASE WHEN alert_type = 'HIGH_IMPACT_EVENT' THEN severity ELSE risk_score END AS measure
     FROM alert_events
     WHERE id = %(event_id)s
@@ -96,14 +109,7 @@ effective_prefs AS (  -- a user without any row has one default
 matching AS (
     SELECT p.user_id, p.pref_id
     FROM effective_prefs AS p, event AS e
-    WHERE (p.alert_type IS NULL OR p.alert_type = e.alert_type)
-      AND (
-          p.region IS NULL OR lower(p.region) = 'global'
-          OR e.region IS NULL OR e.region = 'global'
-          OR lower(p.region) = e.region
-      )
-      AND (p.asset IS NULL OR lower(p.asset) = ANY (e.scope_assets))
-      AND (p.threshold IS NULL OR e.measure >= p.threshold)
+    WHERE {fits}
 ),
 interested AS MATERIALIZED (
     SELECT DISTINCT user_id FROM matching
@@ -217,6 +223,7 @@ decisions AS (
     FROM metered
 )
 """).format(
+    fits=sql.SQL(" AND ").join(FITS.values()),
     user_columns=USER_COLUMNS,
     channels=CHANNEL_ROWS,
     destination=destination("a", "c"),
@@ -231,7 +238,7 @@ FAN_OUT = sql.SQL("""
 WITH {decisions},
 created AS (
     INSERT INTO user_alert_deliveries (
-        user_id, alert_event_id, channel, delivery_kind, status, sent_at, created_at
+        user_id, alert_event_id, channel, delivery_kind, status, sent_at, risk_at, created_at
     )
     SELECT
         user_id,
@@ -240,6 +247,7 @@ created AS (
         kind,
         CASE WHEN sent_on_creation THEN 'sent' ELSE 'queued' END,
         CASE WHEN sent_on_creation THEN %(now)s::timestamptz END,
+        (SELECT risk_at FROM event),
         %(now)s
     FROM decisions
     WHERE reason IS NULL

@@ -13,6 +13,7 @@ from alerts.product_days import day_of, day_start
 
 REGIONAL, ASSET, HIGH_IMPACT = "REGIONAL_RISK_SPIKE", "ASSET_RISK_SPIKE", "HIGH_IMPACT_EVENT"
 
+FIRES_AT = 70  # a score from which on it is an alert by itself
 EARLIER_DAYS = 7  # how many days back to look for an earlier product day's score
 
 # Everything of all three types that fires at a given time, with its drivers. `::timestamptz` reads
@@ -24,6 +25,7 @@ WITH fresh_index AS (  -- the newest 7-day index of each region, at most a day o
         region,
         risk_score::numeric AS score,
         trend,
+        calculated_at::timestamptz AS risk_at,
         width_bucket(calculated_at::timestamptz, %(day_starts)s) AS day
     FROM risk_indices
     WHERE window_days = 7
@@ -40,6 +42,7 @@ regional AS (
         f.score,
         format('REGIONAL_RISK_SPIKE:%%s:%%s', f.region, (%(days)s)[f.day]) AS fingerprint,
         f.trend AS moves,
+        f.risk_at,
         earlier.score AS earlier_score,
         earlier.product_day AS earlier_day
     FROM fresh_index AS f
@@ -56,7 +59,7 @@ regional AS (
         ORDER BY p.calculated_at DESC, p.id DESC
         LIMIT 1
     ) AS earlier ON TRUE
-    WHERE f.score >= 70
+    WHERE f.score >= %(fires_at)s
        OR (f.score >= 50 AND earlier.score > 0 AND f.score * 100 >= earlier.score * 120)
 ),
 asset AS (
@@ -67,6 +70,7 @@ asset AS (
         f.score,
         format('ASSET_RISK_SPIKE:%%s:%%s:%%s', f.region, f.asset, f.product_day) AS fingerprint,
         f.direction AS moves,
+        f.risk_at,
         NULL::numeric AS earlier_score,
         NULL::date AS earlier_day
     FROM (
@@ -75,6 +79,7 @@ asset AS (
             region,
             risk_score::numeric AS score,
             direction,
+            calculated_at::timestamptz AS risk_at,
             (%(days)s)[width_bucket(calculated_at::timestamptz, %(day_starts)s)] AS product_day
         FROM asset_risk
         WHERE window_days = 7
@@ -84,7 +89,7 @@ asset AS (
           AND risk_score IS NOT NULL
         ORDER BY asset, region, calculated_at DESC, id DESC
     ) AS f
-    WHERE f.score >= 70
+    WHERE f.score >= %(fires_at)s
 ),
 spike AS (
     SELECT
@@ -121,14 +126,14 @@ spike AS (
 SELECT
     alert_type, region, asset, severity, score, fingerprint, ids AS driver_ids,
     moves, earlier_score, earlier_day, titles,
-    NULL AS title, NULL AS category, NULL AS source, NULL::date AS event_day
+    NULL AS title, NULL AS category, NULL AS source, NULL::date AS event_day, risk_at
 FROM spike
 UNION ALL
 SELECT
     'HIGH_IMPACT_EVENT', e.region, NULL, least(e.severity_score, 5), NULL,
     'HIGH_IMPACT_EVENT:' || e.id, ARRAY[e.id],
     NULL, NULL, NULL, NULL,
-    e.title, e.category, e.source_name, e.event_time::date
+    e.title, e.category, e.source_name, e.event_time::date, e.inserted_at::timestamptz
 FROM events AS e
 WHERE e.severity_score >= 4
   AND e.inserted_at BETWEEN %(now)s - interval '24 hours' AND %(now)s
@@ -139,17 +144,17 @@ WHERE e.severity_score >= 4
 INSERT_EVENTS = """
 INSERT INTO alert_events (
     alert_type, scope_region, scope_assets, severity, risk_score, headline, body,
-    driver_event_ids, cooldown_key, event_fingerprint, created_at
+    driver_event_ids, cooldown_key, event_fingerprint, risk_at, created_at
 )
 SELECT
     alert_type, region, array_remove(ARRAY[asset], NULL), severity, score, headline, body,
-    driver_ids::bigint[], fingerprint, fingerprint, %(now)s
+    driver_ids::bigint[], fingerprint, fingerprint, risk_at, %(now)s
 FROM unnest(
     %(types)s::text[], %(regions)s::text[], %(assets)s::text[], %(severities)s::integer[],
     %(scores)s::numeric[], %(headlines)s::text[], %(bodies)s::text[], %(driver_ids)s::text[],
-    %(fingerprints)s::text[]
+    %(fingerprints)s::text[], %(risk_times)s::timestamptz[]
 ) AS fired (
-    alert_type, region, asset, severity, score, headline, body, driver_ids, fingerprint
+    alert_type, region, asset, severity, score, headline, body, driver_ids, fingerprint, risk_at
 )
 ORDER BY fingerprint
 ON CONFLICT DO NOTHING
@@ -181,7 +186,8 @@ def _days(now: datetime, zone: ZoneInfo) -> dict[str, object]:
     first = day_of(now - timedelta(hours=24), zone) - timedelta(days=EARLIER_DAYS)
     days = [first + timedelta(days=n) for n in range((today - first).days + 1)]
     starts = [day_start(day, zone) for day in days]
-    return {"days": days, "day_starts": starts, "earlier_days": EARLIER_DAYS}
+    return {"days": days, "day_starts": starts, "earlier_days": EARLIER_DAYS,
+            "fires_at": FIRES_AT}  # fmt: skip
 
 
 def _columns(fired: list[db.Row]) -> dict[str, list[object]]:
@@ -197,6 +203,7 @@ def _columns(fired: list[db.Row]) -> dict[str, list[object]]:
         "bodies": [text.body for text in texts],
         "driver_ids": [_array(row["driver_ids"]) for row in fired],
         "fingerprints": [row["fingerprint"] for row in fired],
+        "risk_times": [row["risk_at"] for row in fired],
     }
 
 

@@ -1,4 +1,5 @@
-"""The audit of every admin write: who (by the token's key id), when, what, with what result."""
+"""The audit of every write that was asked for: who (by the token's key id; ``link`` for a user with
+a signed link), when, what, with what result."""
 
 from __future__ import annotations
 
@@ -9,7 +10,17 @@ from typing import Any
 from alerts import db
 from alerts.paging import json_row
 
-ACTIONS = ("retry_failed", "pause", "resume", "prune", "rebuild")
+ACTIONS = (
+    "retry_failed",
+    "pause",
+    "resume",
+    "prune",
+    "rebuild",
+    "unsubscribe",
+    "resubscribe",
+    "erase_user",
+    "test_message",
+)
 
 _RECORD = """
 INSERT INTO alerts_admin_actions (action, token_key_id, parameters, result, created_at)

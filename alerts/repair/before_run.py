@@ -20,17 +20,22 @@ SELECT
         SELECT coalesce(jsonb_agg(p ORDER BY p.channel <> 'all', p.channel), '[]')
         FROM (SELECT channel, reason, paused_at FROM alerts_pauses) AS p
     ) AS pauses,
-    ARRAY(SELECT name FROM schema_migrations) AS applied
+    ARRAY(SELECT name FROM schema_migrations) AS applied,
+    ARRAY(SELECT channel FROM alerts_test_messages WHERE done_at IS NULL) AS asked
 """
 
 
 @dataclass(frozen=True)
 class BeforeRun:
-    """``status`` is how the run ends without a phase, ``summary`` why; None where it may run."""
+    """``status`` is how the run ends without a phase, ``summary`` why; None where it may run.
+
+    ``asked``: the channels by which the owner waits for a test message.
+    """
 
     pauses: list[Pause]
     status: str | None = None
     summary: str | None = None
+    asked: tuple[str, ...] = ()
 
 
 def look(conn: db.Connection, log: logging.LoggerAdapter[Any]) -> BeforeRun:
@@ -48,12 +53,13 @@ def look(conn: db.Connection, log: logging.LoggerAdapter[Any]) -> BeforeRun:
         Pause(each["channel"], each["reason"], datetime.fromisoformat(each["paused_at"]))
         for each in row["pauses"]
     ]
+    asked = tuple(row["asked"])
     wrong = _wrong_version(row["applied"], log)
     if wrong:
-        return BeforeRun(found, "failed", wrong)
+        return BeforeRun(found, "failed", wrong, asked)
     if any(each.channel == ENGINE for each in found):
-        return BeforeRun(found, "skipped", str(found[0]))
-    return BeforeRun(found)
+        return BeforeRun(found, "skipped", str(found[0]), asked)
+    return BeforeRun(found, asked=asked)
 
 
 def _wrong_version(applied: list[str], log: logging.LoggerAdapter[Any]) -> str | None:

@@ -19,7 +19,7 @@ LONGEST_REASON = 200
 _LONG_NUMBER = re.compile(r"\d{7,}")
 
 CURRENT = """
-SELECT channel, reason, paused_at
+SELECT channel, reason, paused_at, token_key_id AS by
 FROM alerts_pauses
 ORDER BY channel <> 'all', channel
 """
@@ -38,7 +38,7 @@ _RESUME = "DELETE FROM alerts_pauses WHERE channel = %(channel)s"
 # Whoever resumes does not want to wait for a channel's next probe.
 _OPEN = """
 UPDATE alerts_channel_state
-SET closed_since = NULL, closed_until = NULL, code = NULL, failures = 0
+SET closed_since = NULL, closed_until = NULL, code = NULL, detail = NULL, failures = 0
 WHERE closed_since IS NOT NULL AND (%(channel)s = 'all' OR channel = %(channel)s)
 RETURNING channel
 """
@@ -51,6 +51,7 @@ class Pause:
     channel: str
     reason: str
     paused_at: datetime
+    by: str | None = None  # the token's key id, as in the audit
 
     def __str__(self) -> str:
         return f"paused since {iso(self.paused_at)}: {self.reason}"
@@ -103,9 +104,13 @@ def resume(
 
 
 def as_json(pause: Pause) -> dict[str, Any]:
-    """``channel`` (None: the engine), ``reason``, ``paused_at``."""
-    channel = None if pause.channel == ENGINE else pause.channel
-    return {"channel": channel, "reason": pause.reason, "paused_at": iso(pause.paused_at)}
+    """``channel`` (None: the engine), ``reason``, ``paused_at``, ``by`` (a token's key id)."""
+    return {
+        "channel": None if pause.channel == ENGINE else pause.channel,
+        "reason": pause.reason,
+        "paused_at": iso(pause.paused_at),
+        "by": pause.by,
+    }
 
 
 def _stored(reason: str, scrub: Callable[[str], str]) -> str:

@@ -102,6 +102,18 @@ def in_order(counts: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return sorted(counts.items(), key=lambda pair: _PLACES.get(pair[0], len(_PLACES)))
 
 
+def flat(counts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Counts and counts within them, in words and in order: ``deliveries: sent`` and so on."""
+    found: list[tuple[str, Any]] = []
+    for name, value in in_order(counts):
+        told = f"{prefix}{words(name)}"
+        if isinstance(value, Mapping):
+            found += flat(value, f"{told}: ")
+        else:
+            found.append((told, value))
+    return found
+
+
 def checked(counts: Mapping[Any, Any]) -> tuple[dict[str, Any], list[str]]:
     """Integers, booleans, codes and objects of them; and the names of those that were not.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 from alerts import db
@@ -26,10 +27,13 @@ WITH told AS (
         %(max_send_per_run)s::integer AS max_send_per_run,
         %(interval_minutes)s::integer AS interval_minutes,
         %(timezone)s::text AS timezone,
+        %(digest_period)s::text AS digest_period,
         %(channels_configured)s::text[] AS channels_configured,
         %(channels_off)s::text[] AS channels_off,
         %(channels_misconfigured)s::jsonb AS channels_misconfigured,
-        %(senders)s::integer AS senders
+        %(senders)s::integer AS senders,
+        %(providers)s::jsonb AS providers,
+        %(input_max_age_hours)s::integer AS input_max_age_hours
 ),
 newest AS (
     SELECT * FROM alerts_engine_state ORDER BY id DESC LIMIT 1
@@ -40,17 +44,19 @@ same AS (
     FROM newest AS n, told AS t
     WHERE s.id = n.id
       AND (n.git_sha, n.enabled, n.allowlist, n.max_send_per_run, n.interval_minutes, n.timezone,
-           n.channels_configured, n.channels_off, n.channels_misconfigured, n.senders)
+           n.digest_period, n.channels_configured, n.channels_off, n.channels_misconfigured,
+           n.senders, n.providers, n.input_max_age_hours)
           IS NOT DISTINCT FROM
           (t.git_sha, t.enabled, t.allowlist, t.max_send_per_run, t.interval_minutes, t.timezone,
-           t.channels_configured, t.channels_off, t.channels_misconfigured, t.senders)
+           t.digest_period, t.channels_configured, t.channels_off, t.channels_misconfigured,
+           t.senders, t.providers, t.input_max_age_hours)
     RETURNING s.id
 ),
 added AS (
     INSERT INTO alerts_engine_state (
         first_run_id, last_run_id, first_at, last_at, git_sha, enabled, allowlist,
-        max_send_per_run, interval_minutes, timezone, channels_configured, channels_off,
-        channels_misconfigured, senders
+        max_send_per_run, interval_minutes, timezone, digest_period, channels_configured,
+        channels_off, channels_misconfigured, senders, providers, input_max_age_hours
     )
     SELECT %(run_id)s, %(run_id)s, clock_timestamp(), clock_timestamp(), t.*
     FROM told AS t
@@ -62,14 +68,18 @@ WHERE EXISTS (SELECT FROM added)
   AND id IN (SELECT id FROM alerts_engine_state ORDER BY id DESC OFFSET %(kept_before)s)
 """
 
-CURRENT = """
+# What the engine ran with, the newest first.
+_STATES = """
 SELECT
     first_at, last_at, git_sha, enabled, allowlist, max_send_per_run, interval_minutes, timezone,
-    channels_configured, channels_off, channels_misconfigured, senders
+    digest_period, channels_configured, channels_off, channels_misconfigured, senders,
+    providers, input_max_age_hours
 FROM alerts_engine_state
 ORDER BY id DESC
-LIMIT 1
+LIMIT {}
 """
+CURRENT = _STATES.format(1)
+HISTORY = _STATES.format(KEPT)
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,12 @@ class EngineState:
     timezone: str
     channels_configured: list[str]
     channels_misconfigured: dict[str, list[str]]  # by channel the variables that are to blame
+    digest_period: str = "daily"
     git_sha: str | None = None
     channels_off: list[str] | None = None
     senders: int = 1  # hosts that may send at once
+    providers: dict[str, str] = field(default_factory=dict)  # by channel
+    input_max_age_hours: int = 26
     first_at: datetime | None = None
     last_at: datetime | None = None
 
@@ -96,9 +109,15 @@ class EngineState:
         return {
             **fields,
             "channels_misconfigured": blamed,
+            "providers": json.dumps(self.providers, sort_keys=True),
             "run_id": run_id,
             "kept_before": KEPT - 1,
         }
+
+    def what(self) -> dict[str, Any]:
+        """The settings alone, without when they held."""
+        names = [n for n in self.__dataclass_fields__ if n not in ("first_at", "last_at")]
+        return {name: getattr(self, name) for name in names}
 
     def as_json(self) -> dict[str, Any]:
         """What health says of it; the allowlist's members are users and stay out."""
@@ -111,10 +130,13 @@ class EngineState:
             "max_send_per_run": self.max_send_per_run,
             "interval_minutes": self.interval_minutes,
             "timezone": self.timezone,
+            "digest_period": self.digest_period,
             "channels_configured": self.channels_configured,
             "channels_off": self.channels_off or [],
             "channels_misconfigured": self.channels_misconfigured,
             "senders": self.senders,
+            "providers": self.providers,
+            "input_max_age_hours": self.input_max_age_hours,
         }
 
 
@@ -128,10 +150,13 @@ def state_of(settings: Settings) -> EngineState:
         max_send_per_run=settings.max_send_per_run,
         interval_minutes=settings.expected_interval_minutes,
         timezone=settings.timezone.key,
+        digest_period=settings.digest_period,
         channels_configured=sorted(channels.providers),
         channels_off=sorted(channels.off),
         channels_misconfigured=_blamed(channels.problems),
         senders=settings.senders,
+        providers=dict(sorted(channels.providers.items())),
+        input_max_age_hours=settings.input_max_age_hours,
     )
 
 
@@ -145,9 +170,31 @@ def _blamed(problems: Iterable[ChannelProblem]) -> dict[str, list[str]]:
 
 def current(conn: db.Connection, settings: Settings) -> EngineState:
     """What the engine last ran with; before its first run what ``settings`` say."""
-    return state_in(db.fetch_all(conn, CURRENT), settings)
+    return states_in(db.fetch_all(conn, CURRENT), settings)[0]
 
 
-def state_in(rows: Sequence[Mapping[str, Any]], settings: Settings) -> EngineState:
-    """The same, of what :data:`CURRENT` brought."""
-    return EngineState(**rows[0]) if rows else state_of(settings)
+def states_in(rows: Sequence[Mapping[str, Any]], settings: Settings) -> list[EngineState]:
+    """What :data:`CURRENT` or :data:`HISTORY` brought. Never empty: before the engine's first run
+    it is what ``settings`` say."""
+    return [EngineState(**row) for row in rows] or [state_of(settings)]
+
+
+def history(conn: db.Connection, settings: Settings) -> list[EngineState]:
+    """What the engine ran with, the newest first; before its first run what ``settings`` say."""
+    return states_in(db.fetch_all(conn, HISTORY), settings)
+
+
+def true_since(
+    states: Iterable[EngineState], holds: Callable[[EngineState], bool]
+) -> datetime | None:
+    """Since when something has held in a :func:`history`; None where it does not hold now.
+
+    Where it held in all that is kept, it may have held before as well.
+    """
+    held = [state.first_at for state in takewhile(holds, states) if state.first_at]
+    return held[-1] if held else None
+
+
+def is_off(channel: str, state: EngineState) -> bool:
+    """Whether the owner had switched the channel off."""
+    return channel in (state.channels_off or ())

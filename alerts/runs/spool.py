@@ -10,7 +10,9 @@ import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,6 +69,32 @@ def replay(path: Path, store: Callable[[RunRecord], bool]) -> tuple[int, int]:
         elif kept != lines:
             _replace(path, kept)
     return stored, len(rejected)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many records wait in the spool or were set aside beside it, and when the oldest of those
+    runs started (None: unknown)."""
+
+    records: int = 0
+    since: datetime | None = None
+
+
+def waiting(path: Path) -> Waiting:
+    """What waits there now. Raises OSError."""
+    starts: list[datetime | None] = []
+    for each in (path, path.with_name(path.name + REJECTED_SUFFIX)):
+        with suppress(FileNotFoundError), each.open("rb") as file:
+            starts += [_started(line) for line in _lines(file)]
+    known = [start for start in starts if start is not None]
+    return Waiting(len(starts), min(known, default=None))
+
+
+def _started(line: str) -> datetime | None:
+    try:
+        return _parse(line).started_at
+    except NeverStored:
+        return None
 
 
 def _lines(file: IO[bytes]) -> list[str]:

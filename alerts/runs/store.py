@@ -70,13 +70,14 @@ run AS (
     INSERT INTO alerts_engine_runs AS r (
         run_id, triggered_by, phase, started_at, finished_at, duration_ms, status, counts,
         error_summary, git_sha, dry_run, rerun, ci_run_url, heartbeat_at, clock_skew_seconds,
-        scheduled_for, late_seconds
+        scheduled_for, late_seconds, spooled_records, spooled_since
     )
     SELECT
         %(run_id)s, %(triggered_by)s, %(phase)s, told.started_at, told.finished_at,
         %(duration_ms)s, %(status)s, %(counts)s, %(error_summary)s, %(git_sha)s, %(dry_run)s,
         %(rerun)s, %(ci_run_url)s, clock_timestamp(), told.skew_seconds, slot.scheduled_for,
-        floor(extract(epoch FROM told.started_at - slot.scheduled_for))
+        floor(extract(epoch FROM told.started_at - slot.scheduled_for)),
+        %(spooled_records)s, %(spooled_since)s
     FROM told
     LEFT JOIN slot ON TRUE
     ON CONFLICT (run_id) DO UPDATE SET
@@ -86,7 +87,9 @@ run AS (
         counts = excluded.counts,
         error_summary = excluded.error_summary,
         heartbeat_at = excluded.heartbeat_at,
-        clock_skew_seconds = coalesce(excluded.clock_skew_seconds, r.clock_skew_seconds)
+        clock_skew_seconds = coalesce(excluded.clock_skew_seconds, r.clock_skew_seconds),
+        spooled_records = coalesce(excluded.spooled_records, r.spooled_records),
+        spooled_since = excluded.spooled_since
     WHERE r.status = 'running' OR excluded.status <> 'running'
     RETURNING run_id
 )
@@ -111,12 +114,29 @@ ON CONFLICT (run_id, phase) DO UPDATE SET
 """  # noqa: S608  (composed of constants)
 
 
-def store(conn: db.Connection, record: RunRecord, told_at: datetime | None = None) -> None:
+def store(
+    conn: db.Connection,
+    record: RunRecord,
+    told_at: datetime | None = None,
+    spooled: spool.Waiting | None = None,
+) -> None:
     """Store a record; again, and it changes nothing.
 
-    ``told_at`` as of :meth:`RunRecord.parameters`. Raises ``psycopg2.Error``.
+    ``told_at`` as of :meth:`RunRecord.parameters`; ``spooled`` is what waits beside the runner.
+    Raises ``psycopg2.Error``.
     """
-    db.execute(conn, UPSERT_RUN, record.parameters(told_at))
+    db.execute(conn, UPSERT_RUN, parameters(record, told_at, spooled))
+
+
+def parameters(
+    record: RunRecord, told_at: datetime | None = None, spooled: spool.Waiting | None = None
+) -> dict[str, Any]:
+    """What :data:`UPSERT_RUN` takes."""
+    return {
+        **record.parameters(told_at),
+        "spooled_records": spooled and spooled.records,
+        "spooled_since": spooled and spooled.since,
+    }
 
 
 # A value that no column can hold (out of range, not of the set, of another type, with a NUL), or a

@@ -25,6 +25,8 @@ from alerts.settings.env import (
     Secret,
     parse_web_address,
 )
+from alerts.settings.owner import SECRET_NAMES as OWNER_SECRETS
+from alerts.settings.owner import OwnerSettings, read_owner
 
 __all__ = [
     "ConfigError",
@@ -102,12 +104,14 @@ class Settings:
     expected_interval_minutes: int
     park_unknown_outcomes: bool
     delivery_max_age_hours: int  # 0: never too old
+    input_max_age_hours: int  # of the newest risk score; 0: never too old
     provider_timeout_seconds: int  # for each step until a message is handed over
     provider_answer_seconds: int  # for the answer after that
     run_spool: Path
     clock: datetime | None
     ci: bool
     channels: ChannelSettings
+    owner: OwnerSettings
     github: GitHub
 
     @classmethod
@@ -116,7 +120,7 @@ class Settings:
 
         Those of channels alone raise nothing: see :class:`ChannelSettings`.
         """
-        env = EnvReader(environ, SECRET_NAMES)
+        env = EnvReader(environ, SECRET_NAMES | OWNER_SECRETS)
         of_channels = env.apart()  # what is wrong there stops its channel alone
         enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
@@ -164,12 +168,14 @@ class Settings:
             )
             == "park",
             delivery_max_age_hours=env.integer("ALERTS_DELIVERY_MAX_AGE_HOURS", 72, 0, 87_600),
+            input_max_age_hours=env.integer("ALERTS_INPUT_MAX_AGE_HOURS", 26, 0, 8760),
             provider_timeout_seconds=env.integer("ALERTS_PROVIDER_TIMEOUT_SECONDS", 10, 1, 300),
             provider_answer_seconds=env.integer("ALERTS_PROVIDER_ANSWER_SECONDS", 60, 1, 600),
             run_spool=Path(env.text("ALERTS_RUN_SPOOL") or "alerts_runs_spool.jsonl"),
             clock=env.value("ALERTS_CLOCK", None, TIME),
             ci=switch(env.text("CI") or "") is True,
             channels=read_channels(of_channels, PROVIDERS, _channels_off(env)),
+            owner=read_owner(env),
             github=_github(env),
         )
         if env.problems:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, g
+from flask import Blueprint, Response, g, request
 
 from alerts import questions
 from alerts.questions import Caller, NotFound, Question, Subject
@@ -28,6 +28,8 @@ ROUTES = (
     ("POST", "/retry_failed", questions.RETRY_FAILED),
     ("POST", "/pause", questions.PAUSE),
     ("POST", "/resume", questions.RESUME),
+    ("GET", "/test_message", questions.TEST_MESSAGES),
+    ("POST", "/test_message", questions.TEST_MESSAGE),
 )
 
 
@@ -37,13 +39,13 @@ def admin_blueprint() -> Blueprint:
     admin.before_request(check_token)
     admin.before_request(refuse_body)
     for method, path, question in ROUTES:
-        name = path.strip("/").replace("/", "_")
+        name = f"{method.lower()}_{path.strip('/').replace('/', '_')}"
         admin.add_url_rule(path, name, _view(question), methods=[method])
     return admin
 
 
-def _view(question: Question) -> Callable[..., tuple[Any, int]]:
-    def view(**path: str) -> tuple[Any, int]:
+def _view(question: Question) -> Callable[..., tuple[Any, int] | Response]:
+    def view(**path: str) -> tuple[Any, int] | Response:
         values = read_query(question.parameters)
         caller = Caller(settings(), business_now(), g.token_key_id)
         try:
@@ -55,9 +57,17 @@ def _view(question: Question) -> Callable[..., tuple[Any, int]]:
             raise ApiError(404, f"{error.what}_not_found", text) from None
         except BadValue as error:
             raise bad_parameter(error.name, f"takes {error.takes}") from None
-        return answer, 503 if question.failed(answer, **values) else 200
+        status = 503 if question.failed(answer, **values) else 200
+        if question.text is not None and _wants_text():
+            return Response(question.text(answer), status, mimetype="text/plain")
+        return answer, status
 
     return view
+
+
+def _wants_text() -> bool:
+    """Whether the client prefers plain text; programs that say nothing get JSON."""
+    return request.accept_mimetypes.best_match(("application/json", "text/plain")) == "text/plain"
 
 
 def _row(subject: Subject | None, path: Mapping[str, str]) -> dict[str, Any]:

@@ -9,9 +9,9 @@ from scripts.bench.world import QUEUE, ROUNDS, Instant, Row, add_event, compared
 
 BARE_FANOUT = """
 INSERT INTO user_alert_deliveries
-    (user_id, alert_event_id, channel, delivery_kind, status, sent_at, created_at)
+    (user_id, alert_event_id, channel, delivery_kind, status, sent_at, risk_at, created_at)
 SELECT u.id, %s, c.channel, 'instant', CASE c.channel WHEN 'account' THEN 'sent' ELSE 'queued' END,
-    CASE c.channel WHEN 'account' THEN now() END, now()
+    CASE c.channel WHEN 'account' THEN now() END, now(), now()
 FROM users AS u, unnest(ARRAY['email', 'telegram', 'account']) AS c (channel)
 ON CONFLICT (alert_event_id, user_id, channel, delivery_kind) DO NOTHING
 """

@@ -13,6 +13,7 @@ import json
 import platform
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 # The script can be run by path from any folder, so import from the checkout.
@@ -21,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from scripts.bench.engine_bench import idle, recording
 from scripts.bench.provider_bench import outbox, provider, slow_provider
 from scripts.bench.queue_bench import digests, fanout, sending, sending_growth, trigger_cost
+from scripts.bench.risk_bench import risk_to_phone
+from scripts.bench.senders_bench import senders
 from scripts.bench.web_bench import health, runs
 from scripts.bench.world import Row
 
@@ -42,6 +45,8 @@ BENCHMARKS: dict[str, Callable[[float], Row]] = {
     "provider": provider,
     "outbox": outbox,
     "slow_provider": slow_provider,
+    **{f"senders{n}": partial(senders, hosts=n) for n in (1, 2, 4, 8)},
+    "risk": risk_to_phone,
     "triggers": trigger_cost,
     "health": health,
     "runs": runs,

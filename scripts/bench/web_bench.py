@@ -194,12 +194,13 @@ def _history(cursor: psycopg2.extensions.cursor, rows: int) -> None:
         cursor.execute(
             """
             INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, status, attempts,
-                failure_code, failed_at, sent_at, created_at)
+                failure_code, failed_at, sent_at, risk_at, created_at)
             SELECT 1 + (m * 7919 + e.id * 13) %% 50000, e.id, (ARRAY['email', 'telegram', 'sms',
                 'account'])[1 + m %% 4], s.status, 1 + (m %% 20 = 1)::integer,
                 CASE s.status WHEN 'failed' THEN 'network' END,
                 CASE s.status WHEN 'failed' THEN t.at END,
-                CASE s.status WHEN 'sent' THEN t.at + random() * interval '90 s' END, t.at
+                CASE s.status WHEN 'sent' THEN t.at + random() * interval '90 s' END,
+                t.at - random() * interval '10 min', t.at
             FROM alert_events AS e, generate_series(1, %(each)s) AS m,
                 LATERAL (SELECT CASE WHEN m %% 50 = 7 THEN 'failed' ELSE 'sent' END) AS s (status),
                 LATERAL (SELECT e.created_at + CASE WHEN m %% 10 = 3

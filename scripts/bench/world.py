@@ -26,14 +26,14 @@ INSERT INTO user_alert_prefs (user_id, region) SELECT id, 'Europe' FROM users
 """
 EVENT = """
 INSERT INTO alert_events
-    (alert_type, scope_region, severity, headline, body, cooldown_key, event_fingerprint)
-SELECT 'HIGH_IMPACT_EVENT', 'Europe', 5, 'Benchmark', 'Benchmark', k, k
+    (alert_type, scope_region, severity, headline, body, cooldown_key, event_fingerprint, risk_at)
+SELECT 'HIGH_IMPACT_EVENT', 'Europe', 5, 'Benchmark', 'Benchmark', k, k, now()
 FROM (SELECT gen_random_uuid()::text AS k) AS keys
 RETURNING id
 """
 QUEUE = """
-INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, created_at)
-SELECT id, %s, 'telegram', now() FROM users
+INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, risk_at, created_at)
+SELECT id, %s, 'telegram', now(), now() FROM users
 """
 
 

@@ -17,6 +17,7 @@ LAYERS = (
     ("alerts.runner", "alerts.__main__", "app"),
     ("alerts.cli",),
     ("alerts.questions",),
+    ("alerts.owner",),
     ("alerts.engine", "alerts.preflight"),
     ("alerts.health", "alerts.lookup", "alerts.leaving"),
     ("alerts.repair",),
@@ -26,7 +27,14 @@ LAYERS = (
     ("alerts.logs",),
     ("alerts.redaction",),
     ("alerts.settings",),  # puts together what the rooms below declare
-    ("alerts.access", "alerts.channels", "alerts.messages", "alerts.locks", "alerts.migrations"),
+    (
+        "alerts.access",
+        "alerts.channels",
+        "alerts.messages",
+        "alerts.locks",
+        "alerts.migrations",
+        "alerts.words",
+    ),
     ("alerts.settings.env", "alerts.channels.names", "alerts.leaving.links"),
     ("alerts.readers",),
     (

@@ -35,7 +35,7 @@ def reasons(conn: Connection) -> dict[str, str]:
     found: list[dict[str, Any]] = get_health(
         conn, settings_for("postgresql://unused"), datetime.now(UTC)
     )["reasons"]
-    return {reason["code"]: reason["message"] for reason in found}
+    return {reason["code"]: f"{reason['message']} {reason['action']}" for reason in found}
 
 
 @pytest.mark.parametrize("letter", LETTERS)
@@ -76,7 +76,7 @@ def test_health_counts_the_runs_in_a_row_and_says_who_holds_the_lock(
         for count in (2, 3):
             run(database_url)
             (told,) = reasons(conn).values()
-            assert f"Phase {letter} " in told
+            assert f"Phase {letter.upper()} " in told
             assert f"in {count} runs" in told
             assert "somebody-else" in told
             assert f"pg_terminate_backend({pid})" in told
@@ -104,7 +104,7 @@ def test_several_phases_are_told_each(conn: Connection, database_url: str) -> No
             run(database_url)
         found = get_health(conn, settings_for("postgresql://unused"), datetime.now(UTC))
     told = [r["message"] for r in found["reasons"] if r["code"] == "phase_locked_out"]
-    assert [message.split(" (")[0] for message in told] == ["Phase b", "Phase c"]
+    assert [message.split(" (")[0] for message in told] == ["Phase B", "Phase C"]
 
 
 def test_nothing_is_lost_meanwhile(conn: Connection, database_url: str) -> None:

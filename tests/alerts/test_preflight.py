@@ -35,6 +35,7 @@ COMPLETE = {
     "TWILIO_ACCOUNT_SID": "AC1",
     "TWILIO_AUTH_TOKEN": "hush-twilio",
     "TWILIO_PHONE_NUMBER": "+31600000000",
+    "ALERTS_OWNER_EMAIL": "hush-owner@example.com",
 }
 IDS = {
     "errors": {
@@ -48,7 +49,7 @@ IDS = {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
         "app_base_url_missing", "token_missing", "token_short", "no_channel", "outbox_in_use",
         "row_security_filters", "channel_off", "variable_unused", "database_newer",
-        "senders_differ",
+        "senders_differ", "one_click_missing", "owner_unreachable", "owner_unknown",
     },
 }  # fmt: skip
 
@@ -76,7 +77,9 @@ def test_these_tests_know_every_finding() -> None:
 
 
 def test_with_all_in_place_there_is_nothing_to_say(database_url: str) -> None:
-    assert report(database_url) == {
+    told = report(database_url)
+    assert told.pop("badge").startswith("https://example.com/badge/")
+    assert told == {
         "ok": True,
         "db_ok": True,
         "migrations_ok": True,
@@ -104,6 +107,7 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
         ({"ALERTS_CLOCK": NOW.isoformat()}, "clock_frozen"),
         ({"ALERTS_SEND_ALLOWLIST_USER_IDS": "1,2"}, "allowlist_active"),
         ({"ALERTS_APP_BASE_URL": ""}, "app_base_url_missing"),
+        ({"ALERTS_APP_BASE_URL": "http://app.example.com"}, "one_click_missing"),
         ({"INTERNAL_RUNNER_TOKEN": ""}, "token_missing"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-of-23-characters.."}, "token_short"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-new-that-is-long-enough,hush-old"}, "token_short"),

@@ -152,6 +152,30 @@ def test_errors_are_json_over_the_wire(
     assert headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.parametrize(
+    ("head", "status", "code"),
+    [
+        (f"GET /{'x' * 5000} HTTP/1.1\r\nHost: a", 414, "uri_too_long"),
+        (f"GET / HTTP/1.1\r\nHost: a\r\nx: {'x' * 9000}", 431, "request_header_fields_too_large"),
+        ("private-word", 400, "bad_request"),
+        ("GET / HTTP/private", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nprivate header: x", 400, "bad_request"),
+        ("GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: private", 501, "not_implemented"),
+    ],
+)  # fmt: skip
+def test_what_is_no_request_is_answered_in_json_too(
+    server: Served, head: str, status: int, code: str
+) -> None:
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=15)) as client:
+        client.sendall(f"{head}\r\n\r\n".encode())
+        with closing(http.client.HTTPResponse(client)) as answer:
+            answer.begin()
+            body = answer.read().decode()
+    assert (answer.status, json.loads(body)["error"]["code"]) == (status, code)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert "private" not in body
+
+
 def test_the_access_log_holds_no_value_of_a_request(server: Served) -> None:
     path = f"{PREFIX}/runs?status=failed&before=private-value"
     server.request("GET", path, Cookie="private=1", Referer="http://private.example/")

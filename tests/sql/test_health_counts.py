@@ -72,7 +72,7 @@ def test_counts_that_were_restored_twice_are_mended(conn: Connection) -> None:
     kept(conn)
     db.execute(conn, "UPDATE alerts_health_counts SET amount = 2 * amount")
     db.execute(conn, "INSERT INTO alerts_health_changes SELECT 'digests', now(), 'email',"
-                     " 'digest', 'sent', '', FALSE, 7, 3")  # fmt: skip
+                     " 'digest', 'sent', '', FALSE, 7, -1, 3")  # fmt: skip
     assert value(conn, "SELECT alerts_health_rebuild()") > 0
     assert kept(conn) == recounted(conn)
 

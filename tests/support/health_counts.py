@@ -27,8 +27,10 @@ EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 # Every kind of write, bulk and single, on both tables, as an ordinary client would run it.
 WRITES = (
     "INSERT INTO {schema}user_alert_deliveries"
-    " (user_id, alert_event_id, channel, created_at)"
-    " SELECT u.id, e.id, c.channel, '2022-03-08 05:59:30+00'::timestamptz + e.id * interval '1 m'"
+    " (user_id, alert_event_id, channel, risk_at, created_at)"
+    " SELECT u.id, e.id, c.channel,"
+    " CASE WHEN e.id % 3 > 0 THEN '2022-03-08 05:55+00'::timestamptz + e.id * interval '9 s' END,"
+    " '2022-03-08 05:59:30+00'::timestamptz + e.id * interval '1 m'"
     " FROM {schema}users AS u, {schema}alert_events AS e,"
     " (VALUES ('email'), ('sms')) AS c (channel)",
     "INSERT INTO {schema}user_alert_digests (user_id, channel, period, window_start, window_end,"
@@ -81,6 +83,9 @@ def recounted(conn: Connection) -> Counter[tuple[Any, ...]]:
                 found[(source, *place, *state, again, -1)] += 1
                 if row["status"] == "sent":
                     found[(waits, *place, "", "", False, seconds_of(row))] += 1
+                    if row.get("risk_at"):
+                        since_risk = rounded_up(row["sent_at"], row["risk_at"])
+                        found[("risk_waits", *place, "", "", False, since_risk)] += 1
     return found
 
 
@@ -90,9 +95,14 @@ def utc(moment: datetime) -> datetime:
 
 
 def seconds_of(row: dict[str, Any]) -> int:
-    """The bucket of a duration: whole seconds up to 8 s, then four steps per doubling."""
+    """How long a message took from queued to sent."""
     queued = max(utc(row["created_at"]), utc(row.get("window_end", row["created_at"])))
-    taken = max(1, math.ceil((utc(row["sent_at"]) - queued).total_seconds()))
+    return rounded_up(row["sent_at"], queued)
+
+
+def rounded_up(end: datetime, start: datetime) -> int:
+    """The bucket of a duration: whole seconds up to 8 s, then four steps per doubling."""
+    taken = max(1, math.ceil((utc(end) - utc(start)).total_seconds()))
     step = 1
     while taken > 8 * step:
         step *= 2

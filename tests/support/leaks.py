@@ -16,6 +16,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from tests.support import CHECKOUT
+from tests.support.prefork import run_module
 from tests.support.providers import BOT_TOKEN, BREVO_KEY, RESEND_KEY, TWILIO_NUMBER, TWILIO_SID
 from tests.support.providers import TWILIO_TOKEN as TWILIO
 from tests.support.run_world import Runner
@@ -203,18 +204,22 @@ class Watched:
         program: str | None = None,
         **environ: str,
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *(("-c", program) if program else ("-m", module))]
         # A run with less time left does not sit out a closed channel.
         if "--phase" in arguments and "--max-seconds" not in arguments:
             arguments = (*arguments, "--max-seconds", "25")
-        done = subprocess.run(
-            [*command, *arguments],
-            cwd=self.folder,
-            env={**self.runner.environ, **canary_environ(), **github(self.folder), **environ},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+        own = {**self.runner.environ, **canary_environ(), **github(self.folder), **environ}
+        done = (
+            subprocess.run(
+                [sys.executable, "-c", program, *arguments],
+                cwd=self.folder,
+                env=own,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            if program
+            else run_module(module, arguments, self.folder, own)
         )
         self.check(done)
         return done

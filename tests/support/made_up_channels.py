@@ -101,7 +101,7 @@ $$;
 
 # For each file, what is inserted before which text.
 INSERTIONS = {
-    "alerts/channels/names.py": [(KINDS, '    ChannelKind("account")')],
+    "alerts/channels/names.py": [(KINDS, '    ChannelKind("account"')],
     "alerts/channels/__init__.py": [
         ("from alerts.channels import beeper\n", "from alerts.channels import"),
         ("    beeper.PROVIDER,\n", "    outbox.PROVIDER,"),

@@ -30,6 +30,9 @@ OLD_TABLES = (
     *("user_alert_deliveries", "user_alert_digests", "user_alert_digest_items"),
 )
 
+# Columns that only newer migrations make.
+NEVER_PLAIN = ("risk_at", "unsubscribed_at")
+
 _DECIDE = sql.SQL("WITH {} SELECT * FROM decisions").format(DECISIONS)
 
 
@@ -149,8 +152,10 @@ def use_plain_timestamps(conn: Connection) -> None:
     columns = query(
         conn,
         "SELECT c.table_name AS t, c.column_name AS n FROM information_schema.columns AS c"
-        " WHERE c.table_name = ANY (%s) AND c.data_type = 'timestamp with time zone'",
+        " WHERE c.table_name = ANY (%s) AND c.data_type = 'timestamp with time zone'"
+        " AND c.column_name <> ALL (%s)",
         list(OLD_TABLES),
+        list(NEVER_PLAIN),
     )
     assert len(columns) > 20
     for column in columns:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -14,10 +13,12 @@ from urllib.parse import urlsplit
 
 import psycopg2
 
+from tests.support.programs import find_program
+
 
 def pgbouncer() -> str | None:
-    """Find the program, which no Python package provides; Debian's package is `pgbouncer`."""
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    """Return the path of the program, if there is one."""
+    return find_program("pgbouncer")
 
 
 @contextmanager

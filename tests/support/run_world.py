@@ -15,6 +15,7 @@ from psycopg2.extensions import connection as Connection
 from alerts.engine import RunReport
 from alerts.settings.config import Settings
 from tests.support import CHECKOUT
+from tests.support.prefork import run_module
 from tests.support.queue_world import add_digest
 from tests.support.world import (
     NOW,
@@ -103,10 +104,13 @@ class Runner:
     def _start(
         self, module: str, *arguments: str, **environ: str
     ) -> subprocess.CompletedProcess[str]:
+        given = {**self.environ, **environ}
+        if given["PYTHONPATH"] == str(CHECKOUT):
+            return run_module(module, arguments, self.folder, given)
         return subprocess.run(
             [sys.executable, "-m", module, *arguments],
             cwd=self.folder,
-            env={**self.environ, **environ},
+            env=given,
             capture_output=True,
             text=True,
             timeout=60,

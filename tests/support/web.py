@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from threading import Thread
 from typing import Any
 
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg2.extensions import connection as Connection
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 from alerts import db
 from app import create_app
+from tests.support.openapi import CheckedClient
 from tests.support.world import NOW, settings_for
 
 TOKEN = "a-token-for-tests-that-is-long-enough"
@@ -35,17 +40,27 @@ ADMIN_ROUTES = [
     ("POST", f"{PREFIX}/resume"),
     ("POST", f"{PREFIX}/retry_failed?kind=deliveries"),
     ("POST", f"{PREFIX}/retry_failed?kind=digests"),
+    ("GET", f"{PREFIX}/test_message"),
+    ("POST", f"{PREFIX}/test_message?channel=email"),
+    ("GET", "/metrics"),
 ]
 # What an empty database answers.
 MISSING = ("/some-id", "/7", "&user_id=1")
-PUBLIC_ROUTES = [("GET", "/healthz"), ("GET", "/alerts/events/latest")]
+PUBLIC_ROUTES = [("GET", "/healthz"), ("GET", "/alerts/events/latest"), ("GET", "/openapi.json")]
+# What answers whether or not there is a database.
+WITHOUT_DATABASE = ("/openapi.json",)
 ROUTES = [*ADMIN_ROUTES, *PUBLIC_ROUTES]
 
 
 def app_for(database_url: str, **environ: str) -> Flask:
-    """The app with one token and business time frozen at :data:`tests.support.world.NOW`."""
+    """The app with one token and business time frozen at :data:`tests.support.world.NOW`.
+
+    Its clients hold every answer against openapi.json.
+    """
     defaults = {"INTERNAL_RUNNER_TOKEN": TOKEN, "ALERTS_CLOCK": NOW.isoformat()}
-    return create_app(settings_for(database_url, **{**defaults, **environ}))
+    app = create_app(settings_for(database_url, **{**defaults, **environ}))
+    app.test_client_class = CheckedClient
+    return app
 
 
 class Admin:
@@ -67,6 +82,28 @@ class Admin:
         status, body = self.get(path, **params)
         assert status == 200, body
         return body
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve a WSGI application on the loopback address, yielding its URL: for browsers, which
+    need a server, where nothing is tested that gunicorn does."""
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=QuietHandler)
+    with server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Logs no requests."""
+
+    def log_request(self, *args: Any, **kwargs: Any) -> None:
+        pass
 
 
 def error_of(response: Any) -> tuple[int, str]:

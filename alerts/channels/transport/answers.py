@@ -107,8 +107,23 @@ def _without_body(provider: str, variable: str, raw: Raw) -> Answer:
     return _foreign(provider, variable, raw)
 
 
+def _kind(raw: Raw) -> str:
+    """What it is that is not the provider's, in a fixed phrase."""
+    body = raw.body.lstrip(_BLANK).lower()
+    if raw.status == 407:
+        return "a proxy's login"
+    if 300 <= raw.status < 400:
+        return "a redirect"
+    if body.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
+        return "a web page"
+    if body.startswith((b"{", b"[")):
+        return "JSON of another program"
+    return "text" if body else "an empty answer"
+
+
 def _foreign(provider: str, variable: str, raw: Raw) -> Answer:
-    detail = f"{provider} {raw.status}: not its API's answer; check {variable} and what is between"
+    what = _kind(raw)
+    detail = f"{provider} {raw.status}: {what} instead of its API's answer; check {variable}"
     raise DeliveryError(FailureCode.UNEXPECTED_ANSWER, detail, handed_over=True)
 
 

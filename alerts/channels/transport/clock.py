@@ -51,6 +51,22 @@ class CallClock:
         return left
 
 
+class WholeCall(CallClock):
+    """One deadline for a call with everything that belongs to it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        super().__init__(seconds, seconds)
+
+    def next_step(self) -> None:
+        """Start the next step; it gets what is left."""
+        self.deadline = self._end
+
+    def hand_over(self) -> None:
+        """Note that the whole message was sent; the answer gets what is left."""
+        self.handed_over = True
+
+
 def longest_call(timeout: float, answer: float) -> float:
     """The maximum duration, in seconds, of a call with these limits."""
     return STEPS_MAX * timeout + answer

@@ -15,14 +15,14 @@ import threading
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from alerts.channels.transport import answers
 from alerts.channels.transport.answers import Answer, Raw, Shape
-from alerts.channels.transport.clock import CallClock
+from alerts.channels.transport.clock import CallClock, WholeCall
 from alerts.channels.transport.sockets import (
     DeadlineSocket,
     causes,
@@ -218,6 +218,40 @@ class HttpApi:
             what, code = "cannot be reached", FailureCode.NETWORK
         detail = f"{self._provider}: {what}"
         return DeliveryError(code, detail, handed_over=clock.handed_over)
+
+
+def post_anywhere(address: str, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
+    """Send one request within ``seconds`` and return the status of whatever answers.
+
+    For an address that is no provider's. Its user and password become an ``Authorization``. Raises
+    OSError, or TimeoutError for a late answer; their texts never hold the address.
+    """
+    parts = urlsplit(address)
+    pool_of = _TlsPool if parts.scheme == "https" else _Pool
+    tls: dict[str, Any] = {"ssl_context": tls_context()} if pool_of is _TlsPool else {}
+    pool = pool_of(parts.hostname or "", port=parts.port, maxsize=1, **tls)
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        headers = {**headers, **urllib3.make_headers(basic_auth=pair)}
+    clock = _current.clock = WholeCall(seconds)
+    path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
+    try:
+        response = pool.urlopen(
+            "POST", path, body=body, headers={"User-Agent": "EnergyRiskIQ-alerts", **headers},
+            retries=False, redirect=False, timeout=None, preload_content=False,
+        )  # fmt: skip
+        response.close()
+    except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+        late = TimeoutError("no answer within the time limit")
+        raise (late if clock.late else OSError(_unreached(error))) from None
+    finally:
+        pool.close()
+    return int(response.status)
+
+
+def _unreached(error: Exception) -> str:
+    cause = untrusted(error)
+    return f"certificate not trusted ({cause})" if cause else "cannot be reached"
 
 
 def _is_no_http(error: Exception) -> bool:

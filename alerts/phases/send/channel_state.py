@@ -40,6 +40,7 @@ class ChannelState:
     last_failure_at: datetime | None = None
     settings_hash: str | None = None  # of the settings that it closed with
     switched_off: bool = False
+    detail: str | None = None  # of what closed it, for people
 
     @property
     def closed(self) -> bool:

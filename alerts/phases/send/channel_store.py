@@ -40,16 +40,17 @@ ON CONFLICT DO NOTHING
 # says how many closings it knew of. A longer wish of the provider is kept.
 _CLOSE = """
 INSERT INTO alerts_channel_state AS s (
-    channel, code, closed_since, closed_until, failures, last_success_at, last_failure_at,
-    settings_hash
+    channel, code, detail, closed_since, closed_until, failures, last_success_at,
+    last_failure_at, settings_hash
 )
 VALUES (
-    %(channel)s, %(code)s, clock_timestamp(),
+    %(channel)s, %(code)s, %(detail)s, clock_timestamp(),
     clock_timestamp() + %(seconds)s * interval '1 second', 1, %(last_success_at)s,
     clock_timestamp(), %(settings_hash)s
 )
 ON CONFLICT (channel) DO UPDATE
 SET code = excluded.code,
+    detail = excluded.detail,
     closed_since = coalesce(s.closed_since, excluded.closed_since),
     closed_until = greatest(
         CASE WHEN s.failures <> %(known)s THEN s.closed_until END, excluded.closed_until
@@ -87,7 +88,7 @@ WHERE channel = %(channel)s AND closed_since IS NOT NULL
 
 _OPEN = """
 UPDATE alerts_channel_state
-SET closed_since = NULL, closed_until = NULL, code = NULL, failures = 0
+SET closed_since = NULL, closed_until = NULL, code = NULL, detail = NULL, failures = 0
 WHERE channel = ANY (%(channels)s) AND closed_since IS NOT NULL
 """
 
@@ -96,7 +97,7 @@ _MISCONFIGURED = """
 INSERT INTO alerts_channel_state AS s (channel, code, closed_since)
 SELECT channel, %(code)s, clock_timestamp() FROM unnest(%(channels)s) AS c (channel)
 ON CONFLICT (channel) DO UPDATE
-SET code = excluded.code, closed_until = NULL, settings_hash = NULL,
+SET code = excluded.code, detail = NULL, closed_until = NULL, settings_hash = NULL,
     closed_since = coalesce(s.closed_since, excluded.closed_since)
 """
 
@@ -162,6 +163,7 @@ def close(
     seconds: float,
     settings_hash: str,
     *,
+    detail: str = "",
     late: bool = False,
 ) -> tuple[ChannelState, datetime]:
     """Close a channel that was last known as ``state``; how it stands now, and the time of it.
@@ -171,6 +173,7 @@ def close(
     values = {
         "channel": state.channel,
         "code": code.value,
+        "detail": detail,
         "seconds": seconds,
         "known": -1 if late else state.failures,
         "last_success_at": state.last_success_at,

@@ -39,6 +39,7 @@ class _Closing:
     code: FailureCode
     seconds: float
     late: bool
+    detail: str
 
 
 class Gates:
@@ -287,9 +288,9 @@ class Gates:
             self._through.discard(channel)
         first = self._unwritten.get(channel)
         self._unwritten[channel] = (
-            _Closing(known, code, seconds, late)
+            _Closing(known, code, seconds, late, error.detail)
             if first is None
-            else (replace(first, code=code, seconds=max(first.seconds, seconds)))
+            else replace(first, code=code, seconds=max(first.seconds, seconds), detail=error.detail)
         )
         now = datetime.now(UTC)
         self.states[channel] = replace(
@@ -325,6 +326,7 @@ class Gates:
             closing.code,
             closing.seconds,
             self._hashes[channel],
+            detail=closing.detail,
             late=closing.late,
         )
         self._opens_at[channel] = time.monotonic() + self.states[channel].seconds_left(at)

@@ -37,8 +37,9 @@ ENDPOINTS = {
     "retry-failed": ("POST", "/retry_failed"),
     "pause": ("POST", "/pause"),
     "resume": ("POST", "/resume"),
+    "test-message": ("POST", "/test_message"),
 }
-WITHOUT_ENDPOINT = {"preflight", "prune", "rebuild", "replay-spool"}
+WITHOUT_ENDPOINT = {"preflight", "prune", "erase-user", "rebuild", "replay-spool"}
 NAMES = [command.name for command in COMMANDS]
 
 

@@ -245,7 +245,7 @@ def test_message_of_several_lines_stays_one_command() -> None:
 
 def test_text_of_an_error_cannot_leave_its_cell() -> None:
     bad = item("failed", "a | b\r\n| c | <img src=x> & d")
-    text = github.summary(RECORD.with_item(bad), recorded=True, oldest_minutes={})
+    text = github.summary(RECORD.with_item(bad), recorded=True, health=None)
     (line,) = [line for line in text.splitlines() if line.startswith("| c ")]
     assert line == (r"| c send | failed | 0.0 s | a \| b \| c \| &lt;img src=x> &amp; d |")
 
@@ -253,8 +253,10 @@ def test_text_of_an_error_cannot_leave_its_cell() -> None:
 def test_early_stop_and_strange_counts_are_warnings() -> None:
     run = RECORD.with_item(item(stopped_early="cap", warning="counts_do_not_add_up"))
     assert github.workflow_commands(run, recorded=False) == [
-        f"::warning {TITLE}phase c stopped early: cap",
-        f"::warning {TITLE}phase c: counts_do_not_add_up",
+        f"::warning {TITLE}phase c (send) stopped early: it had sent as many messages as a run may "
+        "(ALERTS_MAX_SEND_PER_RUN)",
+        f"::warning {TITLE}phase c (send): its counts do not add up, which is a defect of the "
+        "engine",
         f"::warning {TITLE}The run could not be recorded in the database.",
     ]
 
@@ -262,7 +264,7 @@ def test_early_stop_and_strange_counts_are_warnings() -> None:
 def test_skipped_run_is_a_warning() -> None:
     skipped = replace(RECORD, status="skipped", error_summary="lock_not_acquired")
     assert github.workflow_commands(skipped, recorded=True) == [
-        f"::warning {TITLE}Run skipped: lock_not_acquired"
+        f"::warning {TITLE}Run skipped: another run is doing it"
     ]
 
 
@@ -270,13 +272,13 @@ def test_phase_that_was_locked_out_of_a_run_that_did_the_others_is_a_warning() -
     items = (item(), replace(item("skipped", "lock_not_acquired"), phase="c"))
     record = replace(RECORD, status="success", error_summary=None, items=items)
     assert github.workflow_commands(record, recorded=True) == [
-        f"::warning {TITLE}phase c (send) skipped: lock_not_acquired"
+        f"::warning {TITLE}phase c (send) skipped: another run is doing it"
     ]
 
 
 def test_phase_without_work_says_so_and_counts_of_both_kinds_are_added() -> None:
     idle, busy = item(), item(deliveries={"sent": 3, "failed": 0}, digests={"sent": 2})
     for done, told in ((idle, "nothing to do"), (busy, "5 sent")):
-        text = github.summary(RECORD.with_item(done), recorded=True, oldest_minutes={})
+        text = github.summary(RECORD.with_item(done), recorded=True, health=None)
         assert f"| c send | success | 0.0 s | {told} |" in text
     assert "Run `one`" in text

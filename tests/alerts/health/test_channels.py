@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from alerts.cli.tables import _state_of
+from alerts.health.brief import line
 from alerts.health.channels import channel_state
 from alerts.health.report import get_health
+from alerts.words import Clockface
 from tests.support.queue_world import add_digest, queue_instants
 from tests.support.world import (
     NOW,
@@ -60,22 +62,31 @@ def test_a_channels_state(row: dict[str, Any] | None, told: tuple[str | None, ..
 @pytest.mark.parametrize(
     ("row", "text"),
     [
-        (None, "ok"),
+        (None, "ok, 7 messages waiting"),
         (
             {**CLOSED, "code": "network"},
-            "closed: network, 7 wait, next try after 12:15:00 UTC",
+            "the provider cannot be reached, since 13:00; 7 messages waiting, next try at 13:15",
         ),
         (
-            {**CLOSED, "code": "misconfigured", "closed_until": None},
-            "held: misconfigured, 7 wait, next try with the next run",
+            {**CLOSED, "code": "rate_limited"},
+            "the provider asks us to slow down, since 13:00; 7 messages waiting, next try at 13:15",
         ),
-        ({**CLOSED, "code": "network", "switched_off": True}, "off"),
+        (
+            {**CLOSED, "code": "auth_failed", "closed_until": None},
+            "the provider refuses our password or key, since 13:00; 7 messages waiting, next try "
+            "with the next run",
+        ),
+        ({**CLOSED, "code": "network", "switched_off": True}, "switched off"),
     ],
 )
 def test_a_channels_state_in_words(row: dict[str, Any] | None, text: str) -> None:
     told = {**channel_state("email", row, 7), "held": None, "configured": True, "paused": False}
-    assert _state_of(told) == text
-    assert _state_of({**told, "paused": True}) == "paused"
+    clock = Clockface(SINCE, ZoneInfo("Europe/Amsterdam"))
+    assert line(told, clock) == text
+    assert line({**told, "paused": True}, clock) == "paused, 7 messages waiting"
+    assert line({**told, "state": "open", "waiting": 0, "configured": False}, clock) == (
+        "not configured"
+    )
 
 
 def test_health_tells_each_channel_and_how_many_wait(conn: Connection, database_url: str) -> None:

@@ -6,7 +6,7 @@ import itertools
 import math
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -100,7 +100,20 @@ def rounded_up(seconds: float) -> int:
 
 def waits_of(rows: list[dict[str, Any]], channel: str) -> dict[str, int | None]:
     mine = [row for row in rows if row["status"] == "sent" and row["channel"] == channel]
-    took = [r["sent_at"] - max(r["created_at"], r.get("window_end", r["created_at"])) for r in mine]
+    return shares_of(
+        r["sent_at"] - max(r["created_at"], r.get("window_end", r["created_at"])) for r in mine
+    )
+
+
+def risk_waits_of(rows: list[dict[str, Any]], channel: str) -> dict[str, int | None]:
+    return shares_of(
+        row["sent_at"] - row["risk_at"]
+        for row in rows
+        if row["status"] == "sent" and row["channel"] == channel and row["risk_at"]
+    )
+
+
+def shares_of(took: Iterable[timedelta]) -> dict[str, int | None]:
     waited = sorted(rounded_up(each.total_seconds()) for each in took)
     ranks = {name: math.ceil(share * len(waited) / 100) for name, share in PERCENTS.items()}
     return {
@@ -210,6 +223,7 @@ def recount(conn: Connection) -> dict[str, Any]:
                     **({"digest": waits_of(digest_day, channel)}
                        if channel in DIGEST_CHANNELS else {}),
                 },
+                "risk_waits": risk_waits_of(sent, channel),
                 "doubts": doubts_of([*(r for r in week if own(r)), *digest_week], channel),
             }
             for channel in CHANNELS
@@ -223,6 +237,7 @@ def told(health: dict[str, Any]) -> dict[str, Any]:
         name: {
             "oldest_due_delivery_minutes": channel["oldest_due_delivery_minutes"],
             "waits": channel["queued_to_sent_seconds_24h"],
+            "risk_waits": channel["risk_to_phone_seconds_24h"],
             "doubts": {key: channel["in_doubt"][key] for key in ("waiting", "failed")},
         }
         for name, channel in health["channels"].items()
@@ -280,6 +295,8 @@ def fill_at_random(conn: Connection, rng: random.Random) -> None:
             state["status"] = "queued"
         if "waited" in state:
             state["sent_at"] = moment + timedelta(seconds=state.pop("waited"))
+        if rng.random() < 0.7:
+            state["risk_at"] = moment - timedelta(seconds=rng.choice([0, 0.2, 5, 300, 7200]))
         add_delivery(conn, user, own_event, channel, kind=kind, created_at=moment, **state)
     for _ in range(rng.choice([0, 2, 15])):
         window_end = NOW - timedelta(minutes=rng.choice([-60, 0, 1, 600, 6000]))

@@ -83,17 +83,17 @@ def test_a_failed_last_run_is_failing_until_one_succeeds(conn: Connection) -> No
 
 def test_a_run_that_waits_for_no_success_yet_is_failing(conn: Connection) -> None:
     add_run(conn, status="failed", started_at=ago(1))
-    assert reasons_of(conn) == ("failing", ["no_recent_success", "last_run_failed"])
+    assert reasons_of(conn) == ("failing", ["last_run_failed", "no_recent_success"])
     assert health_of(conn)["last_success_minutes"] is None
 
 
 def test_dry_runs_prove_nothing(conn: Connection) -> None:
     add_run(conn, dry_run=True)
     add_run(conn, status="failed", dry_run=True)
-    assert reasons_of(conn) == ("degraded", ["never_run"])
+    assert reasons_of(conn) == ("degraded", ["dry_run", "never_run"])
     assert health_of(conn)["last_run"] is None
     real = add_run(conn, started_at=ago(2))
-    assert reasons_of(conn) == ("ok", [])
+    assert reasons_of(conn) == ("ok", ["dry_run"])
     health = health_of(conn)
     assert health["last_run"]["run_id"] == real
     assert health["last_success_minutes"] == pytest.approx(2, abs=0.2)
@@ -168,7 +168,8 @@ def test_a_row_skipped_for_want_of_a_provider_is_degraded_for_a_day(
 @pytest.mark.parametrize(
     ("failed", "sent", "codes"),
     [
-        (4, 0, []),  # all failed, but fewer than five
+        (2, 0, []),
+        (3, 0, ["channel_failing"]),  # fewer than five, but not one got through
         (5, 0, ["channel_failing"]),
         (5, 95, []),  # exactly 5 percent is not over it
         (5, 94, ["channel_failing"]),
@@ -195,7 +196,9 @@ def test_a_channel_fails_over_five_percent_and_from_five_failures_on(
             add_delivery(conn, user, event, channel, **row)
     for _ in range(200):
         add_delivery(conn, user, add_alert(conn), "telegram", status="sent")
-    assert reasons_of(conn) == ("degraded" if codes else "ok", codes)
+    status, found = reasons_of(conn)
+    assert status == ("degraded" if codes else "ok")
+    assert found == [*codes, "attempts_exhausted"]
 
 
 def test_rows_of_other_parts_of_the_product_give_no_reason(conn: Connection) -> None:
@@ -220,7 +223,7 @@ def test_failing_outranks_degraded_and_every_reason_is_told(conn: Connection) ->
     add_delivery(conn, user, add_alert(conn), status="sending", claimed_until=ago(1))
     assert reasons_of(conn) == (
         "failing",
-        ["no_recent_success", "last_run_failed", "queue_waiting", "run_stale", "sending_stuck"],
+        ["last_run_failed", "run_stale", "no_recent_success", "queue_waiting", "sending_stuck"],
     )
 
 

@@ -6,7 +6,6 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from psycopg2.extensions import connection as Connection
 
@@ -84,31 +83,6 @@ def test_explaining_equals_fanning_out(database_url: str, conn: Connection, worl
 
 
 SENT = {"status": "sent", "sent_at": NOW}
-FAILED = {"status": "failed", "failure_code": "recipient_blocked", "attempts": 1}
-RETRY = {"attempts": 2, "failure_code": "network", "next_retry_at": NOW + timedelta(minutes=4)}
-
-
-@pytest.mark.parametrize(
-    ("columns", "end"),
-    [
-        (SENT, "sent at 2022-03-08T18:00:00+00:00"),
-        (FAILED, "failed with recipient_blocked after 1 attempt(s)"),
-        ({"status": "skipped", "failure_code": "channel_disabled"}, "skipped as channel_disabled"),
-        (RETRY, "waiting for another attempt at 2022-03-08T18:04:00+00:00"),
-        ({}, "queued since"),
-        ({"status": "sending", "claimed_by": "run", "claimed_until": NOW}, "being sent"),
-        ({"kind": "digest"}, "queued for the digest of its day"),
-    ],
-)
-def test_the_sentence_says_what_became_of_the_delivery(
-    conn: Connection, columns: dict[str, Any], end: str
-) -> None:
-    user, event = add_user(conn), add_alert(conn)
-    delivery = add_delivery(conn, user, event, **columns)
-    told = explained(conn, event, user)["email"]
-    assert told["summary"].startswith(end)
-    assert told["delivery"]["id"] == delivery
-    assert told["decision"] == "created"
 
 
 def test_what_happened_stands_though_todays_rules_say_otherwise(conn: Connection) -> None:

@@ -157,9 +157,12 @@ def test_high_impact_is_severity_four_inserted_in_the_last_day(
 
 
 def test_columns_of_each_type_of_event(database_url: str, conn: Connection) -> None:
-    source = add_source_event(conn, "Pipeline stops", region="Black Sea", severity=4)
-    add_index(conn, 72.5, region="Europe")
-    add_asset_risk(conn, 91, asset="gas", region="Middle East")
+    at = [NOW - n * HOUR for n in (1, 2, 3)]
+    source = add_source_event(
+        conn, "Pipeline stops", region="Black Sea", severity=4, inserted_at=at[0]
+    )
+    add_index(conn, 72.5, region="Europe", at=at[1])
+    add_asset_risk(conn, 91, asset="gas", region="Middle East", at=at[2])
     assert counts(database_url, "a") == {
         "events_created": 3,
         "events_existing": 0,
@@ -167,14 +170,21 @@ def test_columns_of_each_type_of_event(database_url: str, conn: Connection) -> N
         "asset_risk_spikes": 1,
         "high_impact_events": 1,
     }
-    names = ("alert_type", "scope_region", "scope_assets", "severity", "risk_score")
+    names = ("alert_type", "scope_region", "scope_assets", "severity", "risk_score", "risk_at")
     found = events(conn)
     assert {key: tuple(row[name] for name in names) for key, row in found.items()} == {
-        "REGIONAL_RISK_SPIKE:Europe:2022-03-08": ("REGIONAL_RISK_SPIKE", "Europe", [], 3, 72.5),
-        "ASSET_RISK_SPIKE:Middle East:gas:2022-03-08": (
-            *("ASSET_RISK_SPIKE", "Middle East", ["gas"], 5, 91),
+        "REGIONAL_RISK_SPIKE:Europe:2022-03-08": (
+            "REGIONAL_RISK_SPIKE",
+            "Europe",
+            [],
+            3,
+            72.5,
+            at[1],
         ),
-        f"HIGH_IMPACT_EVENT:{source}": ("HIGH_IMPACT_EVENT", "Black Sea", [], 4, None),
+        "ASSET_RISK_SPIKE:Middle East:gas:2022-03-08": (
+            *("ASSET_RISK_SPIKE", "Middle East", ["gas"], 5, 91, at[2]),
+        ),
+        f"HIGH_IMPACT_EVENT:{source}": ("HIGH_IMPACT_EVENT", "Black Sea", [], 4, None, at[0]),
     }
     for fingerprint, row in found.items():
         assert row["cooldown_key"] == fingerprint

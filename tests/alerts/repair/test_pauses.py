@@ -124,7 +124,10 @@ def test_health_says_what_is_paused_since_when_and_why(conn: Connection) -> None
     (paused,) = health["paused"]
     assert (paused["channel"], paused["reason"]) == ("sms", "provider moves")
     (reason,) = [r for r in health["reasons"] if r["code"] == "paused"]
-    assert paused["paused_at"] in reason["message"]
+    assert (paused["paused_at"], "sms", "note") == (
+        reason["since"], reason["channel"], reason["severity"],
+    )  # fmt: skip
+    assert reason["message"].endswith("by token 0123abcd: provider moves")
     assert [name for name, seen in health["channels"].items() if seen["paused"]] == ["sms"]
 
 

@@ -38,7 +38,8 @@ def test_a_run_says_what_it_runs_with(conn: Connection, database_url: str) -> No
     expected = {
         "first_run_id": run_id, "last_run_id": run_id, "git_sha": "0a1b2c", "enabled": True,
         "allowlist": [3, 5], "max_send_per_run": 7, "interval_minutes": 30,
-        "timezone": "Asia/Tokyo", "channels_configured": ["telegram"], "channels_off": [],
+        "timezone": "Asia/Tokyo", "digest_period": "daily",
+        "channels_configured": ["telegram"], "channels_off": [],
         "channels_misconfigured": {
             "email": ["SMTP_URL"], "sms": ["TWILIO_AUTH_TOKEN", "TWILIO_PHONE_NUMBER"],
         },
@@ -54,6 +55,7 @@ CHANGES = [
     {"ALERTS_MAX_SEND_PER_RUN": "1"},
     {"ALERTS_EXPECTED_INTERVAL_MINUTES": "11"},
     {"ALERTS_TIMEZONE": "UTC"},
+    {"ALERTS_DIGEST_PERIOD": "hourly"},
     {"TELEGRAM_BOT_TOKEN": "1:x"},
     {"SMTP_URL": "no address"},
     {"GITHUB_SHA": "1"},
@@ -159,9 +161,10 @@ def test_health_tells_that_the_engine_is_switched_off(conn: Connection, database
         " finished_at = finished_at - interval '2 hours'",
     )
     run(database_url, "a", environ={"ALERTS_V2_ENABLED": "off"})
-    (reason,) = get_health(conn, WEB, NOW)["reasons"]
-    assert reason["code"] == "no_recent_success"
-    assert "ALERTS_V2_ENABLED turns the engine off" in reason["message"]
+    cause, symptom = get_health(conn, WEB, NOW)["reasons"]
+    assert (cause["code"], symptom["code"]) == ("switched_off", "no_recent_success")
+    assert symptom["cause"] == "switched_off"
+    assert "ALERTS_V2_ENABLED has turned the engine off" in cause["message"]
 
 
 def test_health_shows_what_the_engine_runs_with_and_no_users(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from alerts.preflight import preflight
 from alerts.redaction import redactor_for
 from alerts.settings.config import ConfigError, Settings
 from tests.support.environ import variables_read
+from tests.support.prefork import run_module
 from tests.support.run_world import Runner, last_run
 from tests.support.world import run
 
@@ -68,31 +67,23 @@ def test_what_github_says_never_stops_a_run(
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", *sorted(SECRET_NAMES), *sorted(TAKEN)])
-def test_no_program_ends_in_a_traceback_or_shows_a_secret(name: str) -> None:
+def test_no_program_ends_in_a_traceback_or_shows_a_secret(name: str, tmp_path: Path) -> None:
     for arguments in (["alerts.runner", "--phase", "a"], ["alerts", "preflight", "--json"],
                       ["alerts", "health"]):  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
-            env={b"PATH": os.environb[b"PATH"], os.fsencode(name): RAW},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        environ = {"PATH": os.environ["PATH"], name: TEXT}
+        done = run_module(arguments[0], arguments[1:], tmp_path, environ)
         assert done.returncode == 1
-        assert b"Traceback" not in done.stderr
-        assert b"canary" not in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        assert "canary" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("argument", [b"\xff", b"\xe9t\xe9", b"a\xed\xa0\x80"])
 def test_nor_does_an_argument(database_url: str, argument: bytes, tmp_path: Path) -> None:
-    environ = {b"PATH": os.environb[b"PATH"], b"DATABASE_URL": database_url.encode()}
+    environ = {"PATH": os.environ["PATH"], "DATABASE_URL": database_url}
     for command in (
-        [b"run"], [b"delivery"], [b"runs", b"--before"], [b"deliveries", b"--since"],
-        [b"pause", b"--reason"], [b"pause"], [b"replay-spool"], [b"runs", b"--status"],
+        ["run"], ["delivery"], ["runs", "--before"], ["deliveries", "--since"],
+        ["pause", "--reason"], ["pause"], ["replay-spool"], ["runs", "--status"],
     ):  # fmt: skip
-        done = subprocess.run(
-            [sys.executable.encode(), b"-m", b"alerts", *command, argument],
-            env=environ, capture_output=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = run_module("alerts", [*command, os.fsdecode(argument)], tmp_path, environ)
         assert done.returncode in (0, 1, 2)
-        assert b"Traceback" not in done.stderr
+        assert "Traceback" not in done.stderr

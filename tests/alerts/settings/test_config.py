@@ -12,6 +12,7 @@ import pytest
 
 from alerts.settings.config import ConfigError, Secret, Settings, require_database_url
 from alerts.settings.env import Problem
+from alerts.settings.owner import SECRET_NAMES as OWNER_SECRETS
 from tests.support.environ import secret_environ, variables_read
 
 Get = Callable[[Settings], Any]
@@ -74,6 +75,8 @@ VARIABLES: list[tuple[str, Get, Any, dict[str, Any], list[str]]] = [
      {"park": True, "resend": False, "PARK": True}, ["ignore", "true"]),
     ("ALERTS_DELIVERY_MAX_AGE_HOURS", lambda s: s.delivery_max_age_hours, 72, {"0": 0, "1": 1},
      ["-1", "never"]),
+    ("ALERTS_INPUT_MAX_AGE_HOURS", lambda s: s.input_max_age_hours, 26, {"0": 0, "1": 1},
+     ["-1", "a day"]),
     ("ALERTS_PROVIDER_TIMEOUT_SECONDS", lambda s: s.provider_timeout_seconds, 10, {"1": 1},
      ["0", "0.5", "301"]),
     ("ALERTS_PROVIDER_ANSWER_SECONDS", lambda s: s.provider_answer_seconds, 60, {"1": 1},
@@ -92,6 +95,20 @@ VARIABLES: list[tuple[str, Get, Any, dict[str, Any], list[str]]] = [
      ["yesterday", "2022-13-01", "1646762400", "18:00"]),
     ("ALERTS_CHANNELS_OFF", lambda s: s.channels.off, frozenset(),
      {"sms": {"sms"}, "sms, email": {"sms", "email"}}, ["fax", ",", "account", "sms;email"]),
+    ("ALERTS_OWNER_EMAIL", lambda s: s.owner.addresses.get("email"), None,
+     {"me@example.com": "me@example.com", "a.b+c@bücher.example": "a.b+c@bücher.example"},
+     ["me", "me@", "@example.com", "Me <me@example.com>", "a@example.com, b@example.com",
+      "a@example.com\nBcc: b@example.com"]),
+    ("ALERTS_OWNER_TELEGRAM_CHAT_ID", lambda s: s.owner.addresses.get("telegram"), None,
+     {"77001": "77001", "-1001234567890": "-1001234567890", "@alerts_owner": "@alerts_owner"},
+     ["me", "@me", "+77001", "77 001", "t.me/me", "٧٧", "@1abcd", "--5"]),
+    ("ALERTS_PING_URL", lambda s: s.owner.ping_url and s.owner.ping_url.reveal(), None,
+     {text: text for text in (
+         "https://hc-ping.com/5bf66975-d4c7-4bf5-bcc8-b8d8a82ea278", "http://127.0.0.1:8000/ping/x/",
+         "https://hc-ping.com/key/energy-alerts?create=1", "https://u:p@e.com:8443/p?a=b&c=%20d")},
+     ["hc-ping.com/5bf66975", "ftp://e.com/x", "https://", "https://e.com/x#y", "https://e.com/x y",
+      "https://e.com/x/start", "https://e.com/x/fail", "https://e.com/x/log/", "https://e.com:port/x",
+      "https://e.com/x\nHost: y", "https://bücher.example/x"]),
     ("EMAIL_FROM", of_provider("EMAIL_FROM"), None,
      {one: one for one in (
          "a@example.com", "Name <a@example.com>", "<a@example.com>", "Dr. A (desk) <a@example.com>",
@@ -141,7 +158,7 @@ def test_a_good_value_is_taken(name: str, text: str, expected: Any) -> None:
 def test_a_bad_value_is_told_with_name_what_it_got_and_what_it_takes(name: str, text: str) -> None:
     message = only_message(**{name: text})
     # An address, credentials, a query: whatever may be somebody's or a secret is not repeated.
-    private = "@" in text or "?" in text
+    private = "@" in text or "?" in text or name in OWNER_SECRETS
     got = "a value that does not parse (not shown)" if private else repr(text[:80])
     assert message.startswith(f"{name} got {got}; it takes ")
     assert message.isprintable()

@@ -185,7 +185,7 @@ def test_a_short_token_still_works(database_url: str, token: str, port: str) -> 
     health = client.get(f"{PREFIX}/health", headers=headers).get_json()
     (told,) = [each for each in health["reasons"] if each["code"] == "token_too_short"]
     assert "INTERNAL_RUNNER_TOKEN is shorter than 24 characters" in told["message"]
-    assert 'python -c "import secrets; print(secrets.token_urlsafe(32))"' in told["message"]
+    assert 'python -c "import secrets; print(secrets.token_urlsafe(32))"' in told["action"]
     assert health["status"] == "degraded"
 
 

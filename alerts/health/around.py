@@ -1,0 +1,86 @@
+"""What else the verdict needs to know of the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from alerts import migrations
+
+# Which migrations are applied, how many messages each run holds, and when the next message of
+# each channel that waits for its time is due (business time).
+AROUND = """
+SELECT
+    ARRAY(SELECT name FROM schema_migrations ORDER BY version) AS applied,
+    (
+        SELECT jsonb_object_agg(held.run_id, held.amount)
+        FROM (
+            SELECT run_id, sum(cardinality(ids)) AS amount FROM alerts_leases GROUP BY run_id
+        ) AS held
+    ) AS held_by_run,
+    (
+        SELECT jsonb_object_agg(next.channel, next.due_at)
+        FROM (
+            SELECT
+                c.channel,
+                (
+                    SELECT q.due_at
+                    FROM alerts_send_queue AS q
+                    WHERE q.source = 'deliveries' AND q.channel = c.channel AND q.due_at > %(now)s
+                    ORDER BY q.due_at, q.id
+                    LIMIT 1
+                ) AS due_at
+            FROM unnest(%(channels)s::text[]) AS c (channel)
+        ) AS next
+        WHERE next.due_at IS NOT NULL
+    ) AS next_due
+"""
+
+# Who keeps others from writing to the table of runs, as far as the role may see it.
+RECORDS_LOCKED = """
+SELECT l.pid, a.application_name, a.backend_start
+FROM pg_locks AS l
+LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.locktype = 'relation'
+  AND l.granted
+  AND l.relation = to_regclass('alerts_engine_runs')
+  AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+ORDER BY a.backend_start, l.pid
+"""
+
+
+@dataclass(frozen=True)
+class Around:
+    """``next_due`` is on the business clock."""
+
+    applied: tuple[str, ...]  # migrations
+    held_by_run: dict[str, int]
+    next_due: dict[str, datetime]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Around:
+        """The row of :data:`AROUND`."""
+        due = (row["next_due"] or {}).items()
+        return cls(
+            applied=tuple(row["applied"]),
+            held_by_run=row["held_by_run"] or {},
+            next_due={name: datetime.fromisoformat(at) for name, at in due},
+        )
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Migrations that this version has and the database lacks."""
+        return tuple(name for name in files_at_hand() if name not in self.applied)
+
+
+@cache
+def files_at_hand() -> tuple[str, ...]:
+    """The names of the migrations that came with this version; none where they cannot be read."""
+    try:
+        found = migrations.load_migrations(migrations.MIGRATIONS_DIR)
+    except migrations.MigrationError:
+        return ()
+    return tuple(each.name for each in found)
