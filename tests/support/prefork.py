@@ -21,11 +21,13 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 from tests.support import CHECKOUT
 
 LARGEST_REQUEST = 1 << 20
+_lock = Lock()  # several threads may start programs
 SERVER = "from tests.support.prefork import serve; serve()"
 
 
@@ -37,7 +39,8 @@ def run_module(
     answer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with answer, theirs, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         files = [out.fileno(), err.fileno(), theirs.fileno()]
-        socket.send_fds(_server(), [request], files)
+        with _lock:
+            socket.send_fds(_server(), [request], files)
         theirs.close()
         answer.settimeout(60)
         pid = int(answer.recv(20))

@@ -258,8 +258,8 @@ def test_from_nothing_to_the_web_app_and_then_only_the_last_run_again(
 ) -> None:
     port = free_port()
     first = start(port=port)
-    first.wait_for("Press Ctrl-C to stop.")
     token = (state / "admin_token").read_text()
+    first.wait_for(f"Sign in with the token: {token}")
     url = f"http://127.0.0.1:{port}/internal/alerts/engine/health"
     with urlopen(Request(url, headers={"x-internal-token": token}), timeout=10) as answer:
         assert json.load(answer)["status"] == "ok"
