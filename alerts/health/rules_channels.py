@@ -78,14 +78,14 @@ def _settings_of(provider: Provider | None) -> str:
     """The variables by which a provider is set up."""
     if provider is None:
         return "its provider"
-    return words.listed(v.name for v in provider.credentials or provider.requires)
+    return words.listed(variable.name for variable in provider.credentials or provider.requires)
 
 
 def _mend(facts: Facts, name: str, code: str) -> str:
     """What to do about an operator's code."""
     provider, who = facts.provider(name), facts.who(name)
     keys = _settings_of(provider)
-    place = facts.place(secret=True)
+    place = facts.place(secret=bool(provider and provider.credentials))
     bases = [v.name for v in provider.variables if v.name.endswith("_BASE")] if provider else []
     base = words.listed(bases) or keys
     told = {

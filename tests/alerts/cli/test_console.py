@@ -101,6 +101,7 @@ PREFLIGHT: dict[str, Any] = {
     "migrations_ok": False,
     "channels_configured": {"email": True, "sms": False},
     "providers": {"email": "smtp"},
+    "badge": None,
     "warnings": [FINDING],
     "errors": [FINDING | {"id": "migrations_pending"}],
 }

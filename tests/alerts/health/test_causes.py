@@ -121,6 +121,32 @@ def test_no_recent_success_says_its_cause(
     assert codes[0] == first if make not in (silent, lost) else codes[0] != "no_recent_success"
 
 
+@pytest.mark.parametrize(("hours", "severity"), [(1, "note"), (23.9, "note"), (24.1, "degraded")])
+@pytest.mark.parametrize("channel", ["all", "sms"])
+def test_a_pause_is_a_note_until_it_seems_forgotten(
+    conn: Connection, channel: str, hours: float, severity: str
+) -> None:
+    add_run(conn)
+    db.execute(
+        conn,
+        "INSERT INTO alerts_pauses (channel, reason, paused_at, token_key_id)"
+        " VALUES (%s, 'moving', %s, 'cli')",
+        (channel, ago(60 * hours)),
+    )
+    (told,) = get_health(conn, SETTINGS, NOW)["reasons"]
+    assert (told["code"], told["severity"]) == ("paused", severity)
+
+
+@pytest.mark.parametrize(("hours", "severity"), [(1, "note"), (25, "degraded")])
+def test_a_dry_run_is_a_note_until_no_other_has_come_for_a_day(
+    conn: Connection, hours: float, severity: str
+) -> None:
+    add_run(conn, started_at=ago(60 * hours))
+    add_run(conn, dry_run=True)
+    told = {each["code"]: each for each in get_health(conn, SETTINGS, NOW)["reasons"]}
+    assert told["dry_run"]["severity"] == severity
+
+
 def test_texts_hold_no_codes_and_no_field_names(conn: Connection, database_url: str) -> None:
     """All that can be told at once."""
     add_run(conn, started_at=ago(95))
