@@ -64,7 +64,8 @@ class Question:
     """A query or action; ``ask(conn, caller, **values)`` answers it within one transaction.
 
     ``ask`` raises ``psycopg2.Error``, :class:`NotFound` and :class:`~alerts.readers.BadValue`.
-    ``text`` puts an answer into words, for a client that prefers plain text to JSON.
+    ``seconds`` is how long the web app waits for the answer at most; None: as long as the database
+    may take. ``text`` puts an answer into words, for a client that prefers plain text to JSON.
     ``subject`` is the requested row: its ``id`` comes from the path in the web app and from the
     argument of the command. If ``failed(answer, **values)`` is true, the endpoint answers 503 and
     the command exits with 1.
@@ -76,6 +77,7 @@ class Question:
     writes: bool = False
     failed: Callable[..., bool] = lambda answer, **values: False
     text: Callable[[Answer], str] | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,7 @@ HEALTH = Question(
     ),
     failed=_is_bad,
     text=_health_text,
+    seconds=2.7,  # whoever asks whether all is well wants to know soon that it is not
 )
 RUNS = Question(
     lambda conn, caller, **values: history.list_runs(conn, **values),

@@ -161,9 +161,10 @@ CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_created ON user_alert_deliv
 CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_user_time
 ON user_alert_deliveries (user_id, created_at DESC);
 -- A row changes once in its life, and its neighbours mostly with it: with room for both versions on
--- its page, and no index that mentions the status, that touches no index (a HOT update).
-ALTER TABLE user_alert_deliveries SET (fillfactor = 50);
-ALTER TABLE user_alert_digests SET (fillfactor = 50);
+-- its page (the later one has a provider's id), and no index that mentions the status, that touches
+-- no index (a HOT update).
+ALTER TABLE user_alert_deliveries SET (fillfactor = 40);
+ALTER TABLE user_alert_digests SET (fillfactor = 40);
 -- What failed has a failed_at, and nothing else has.
 CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_failed_at
 ON user_alert_deliveries (failed_at) WHERE failed_at IS NOT NULL;

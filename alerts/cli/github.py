@@ -10,7 +10,7 @@ from typing import Any
 
 from alerts import phases
 from alerts.health.brief import brief
-from alerts.health.reasons import DEGRADED, FAILING
+from alerts.health.reasons import FAILING, NOTE
 from alerts.runs.counts import COUNTS
 from alerts.runs.record import RunItem, RunRecord
 
@@ -82,8 +82,9 @@ def workflow_commands(
 
     Health leaves dry runs out, so it says nothing of one.
     """
-    found = [] if health is None or record.dry_run else _reasons(health)
-    if record.status == "failed":
+    failed = record.status == "failed"
+    found = [] if health is None or record.dry_run else _reasons(health, failed=failed)
+    if failed:
         found.append(_command("error", f"Run failed: {record.error_summary}"))
     for item in record.items:
         name = f"phase {item.phase} ({_NAMES[item.phase]})"
@@ -105,13 +106,18 @@ def workflow_commands(
     return found
 
 
-def _reasons(health: Health) -> list[str]:
-    """A command for each reason of the brief view that is more than a note."""
-    levels = {FAILING: "error", DEGRADED: "warning"}
+def _reasons(health: Health, *, failed: bool) -> list[str]:
+    """A command for each reason of the brief view that is more than a note.
+
+    The first of a failed run is an error, whatever it is to health: it is why.
+    """
+    told = [each for each in brief(health)["reasons"] if each["severity"] != NOTE]
     return [
-        _command(levels[each["severity"]], f"{each['message']} {each['action']}".strip())
-        for each in brief(health)["reasons"]
-        if each["severity"] in levels
+        _command(
+            "error" if each["severity"] == FAILING or (failed and not number) else "warning",
+            f"{each['message']} {each['action']}".strip(),
+        )
+        for number, each in enumerate(told)
     ]
 
 

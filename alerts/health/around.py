@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from alerts import migrations
+from alerts import db, migrations
 
 # Which migrations are applied, how many messages each run holds, and when the next message of
 # each channel that waits for its time is due (business time).
@@ -38,6 +38,8 @@ SELECT
         WHERE next.due_at IS NOT NULL
     ) AS next_due
 """
+
+APPLIED = "SELECT name FROM schema_migrations"
 
 # Who keeps others from writing to the table of runs, as far as the role may see it.
 RECORDS_LOCKED = """
@@ -73,7 +75,17 @@ class Around:
     @property
     def lacking(self) -> tuple[str, ...]:
         """Migrations that this version has and the database lacks."""
-        return tuple(name for name in files_at_hand() if name not in self.applied)
+        return _lacking(self.applied)
+
+
+def lacking(conn: db.Connection) -> tuple[str, ...]:
+    """The same, where health itself cannot be asked. Raises ``psycopg2.Error``."""
+    return _lacking(each["name"] for each in db.fetch_all(conn, APPLIED))
+
+
+def _lacking(applied: Iterable[str]) -> tuple[str, ...]:
+    known = set(applied)
+    return tuple(name for name in files_at_hand() if name not in known)
 
 
 @cache

@@ -113,7 +113,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
         "unsubscribed_7d": reading.unsubscribed,
         **reading.counts.charts,
         **reading.runs.section(),
-        "input": reading.input.section(now),
+        **reading.input.sections(now),
         **reading.run_figures,
         "schedule": reading.schedule,
         "engine": reading.engine.as_json(),

@@ -82,7 +82,8 @@ def _switch(
 ) -> Standing:
     told = leaver._asdict()
     if db.fetch_all(conn, _LOCK_USER, told) and db.execute(conn, statement, {**told, "now": now}):
+        result = {"enabled": statement == _SWITCH_ON}
         audit.record_action(
-            conn, action=action, token_key_id=KEY_ID, parameters=told, result={}, now=now
+            conn, action=action, token_key_id=KEY_ID, parameters=told, result=result, now=now
         )
     return standing(conn, leaver)

@@ -61,12 +61,14 @@ def row_id(question: Question, text: str) -> Any:
 
 def address(path: str, values: Mapping[str, Any] | None = None, /, **more: Any) -> str:
     """A page's address with the values that are set; the choice of UTC goes along."""
+    path, mark, place = path.partition("#")
     path, _, query = path.partition("?")
     told = {name: _text(value) for name, value in {**(values or {}), **more}.items()}
     told = {name: text for name, text in told.items() if text}
     if request.args.get(UTC) == "1":
         told.setdefault(UTC, "1")
-    return "?".join(filter(None, (path, "&".join(filter(None, (query, urlencode(told)))))))
+    query = "&".join(filter(None, (query, urlencode(told))))
+    return "?".join(filter(None, (path, query))) + mark + place
 
 
 def _text(value: Any) -> str:

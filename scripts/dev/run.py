@@ -310,11 +310,13 @@ def _show_ways_in(environment: dict[str, str], port: int) -> None:
     token, clock = environment["INTERNAL_RUNNER_TOKEN"], environment["ALERTS_CLOCK"]
     base = f"http://127.0.0.1:{port}"
     admin = f"curl -H 'x-internal-token: {token}' '{base}/internal/alerts/engine"
-    say(f"The web app is at {base}, its clock at {clock}. Admin token: {token}")
+    say(f"The web app is at {base}, its clock at {clock}.")
     say(f"  curl '{base}/alerts/events/latest?limit=5'")
     say(f"  {admin}/health'")
     say(f"  {admin}/runs?limit=5'")
     say("Press Ctrl-C to stop.")
+    say(f"The operator's page: {base}/ops")
+    say(f"Sign in with the token: {token}")
 
 
 if __name__ == "__main__":

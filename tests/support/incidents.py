@@ -403,16 +403,17 @@ def allowlist_forgotten(world: World) -> None:
 
 def migration_missing(world: World) -> None:
     add_run(world.conn)
-    name = _forget_newest_migration(world.conn)
+    name = forget_newest_migration(world.conn)
     world.times["migration"] = name
 
 
 def migration_missing_and_failing(world: World) -> None:
-    world.times["migration"] = _forget_newest_migration(world.conn)
+    world.times["migration"] = forget_newest_migration(world.conn)
     world.run("a")
 
 
-def _forget_newest_migration(conn: Connection) -> str:
+def forget_newest_migration(conn: Connection) -> str:
+    """Another version applied one less; its name."""
     text = (
         "DELETE FROM schema_migrations WHERE version = (SELECT max(version) FROM schema_migrations)"
         " RETURNING name"
@@ -669,3 +670,39 @@ INCIDENTS = (
         "Ask the user for another address; sending again to this one will not help.",
     ),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An incident that an error answer tells, as nothing of health can be asked."""
+
+    number: int
+    name: str
+    code: str
+    message: str
+
+
+REFUSALS = (
+    Refusal(
+        22, "a table is missing", "migrations_pending",
+        "The database lacks the migration {migration} of version {version}; run python "
+        "scripts/migrate.py.",
+    ),
+    Refusal(
+        24, "the token was rotated", "unauthorized",
+        "The token that was sent is none of those that the web app was started with: the right one "
+        "is in its variable INTERNAL_RUNNER_TOKEN, or for reading alone in INTERNAL_READ_TOKEN. "
+        "After a change there the web app has to be started anew.",
+    ),
+    Refusal(
+        28, "the database is down or hangs", "database_unavailable",
+        "The database does not answer, since {since}. Nothing is lost: messages wait. See whether "
+        "it runs, then whether DATABASE_URL still leads to it.",
+    ),
+)  # fmt: skip
+
+# The times of the runbook.
+EXAMPLE = {
+    "since": "14:03", "run": "14:03", "heard": "14:04", "next": "14:18", "gone": "14:12",
+    "connected": "13:40", "pid": "4711", "migration": "0012_unsubscribe", "version": VERSION,
+}  # fmt: skip

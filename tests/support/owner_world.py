@@ -34,18 +34,26 @@ class Place:
         self.mail, self.telegram = mail, telegram
         self.environ = {**mail_environ(mail), **provider_environ(telegram)["telegram"], **OWNER}
 
-    def run(self, *, failing: bool = False, dry_run: bool = False, told: bool = True) -> RunReport:
-        """One run of phase A; ``failing``: it fails. ``told``: to the owner as well."""
+    def run(self, *, failing: bool = False, dry_run: bool = False) -> RunReport:
+        """One run of phase A, of which the owner is told; ``failing``: it fails."""
+        report = self.run_untold(failing=failing, dry_run=dry_run)
+        self.tell(report)
+        return report
+
+    def run_untold(self, *, failing: bool = False, dry_run: bool = False) -> RunReport:
+        """The run alone."""
         settings = settings_for(self._database_url, **self.environ)
         request = RunRequest(phase="a", now=NOW, dry_run=dry_run)
         stop = Stop()
         if failing:  # as a phase does that is told to end
             stop.interrupt("SIGTERM")
-        report = run_engine(settings, request, Hooks(stop=stop))
-        telling = Telling(settings, Stop(), dry_run=dry_run, now=NOW)
-        if told:
-            telling.ended(report.record, report.asked)
-        return report
+        return run_engine(settings, request, Hooks(stop=stop))
+
+    def tell(self, report: RunReport) -> None:
+        """What the program does when a run has ended."""
+        settings = settings_for(self._database_url, **self.environ)
+        telling = Telling(settings, Stop(), dry_run=report.record.dry_run, now=NOW)
+        telling.ended(report.record, report.asked)
 
     @property
     def chats(self) -> list[tuple[str, str]]:

@@ -115,9 +115,12 @@ def test_held_channel_is_the_first_annotation(conn: Connection, runner: Runner) 
     assert done.returncode == 1
     level, text = annotations(done.stderr)[0]
     assert level == "error"
-    assert text.startswith("Run failed: phase c: ")
-    assert "email" in text
-    assert "auth_failed" in text
+    assert "refused our password or key since" in text
+    assert "2 messages on email wait" in text
+    own = annotations(done.stderr)[-2]
+    assert own[0] == "error"
+    assert own[1].startswith("Run failed: phase c: ")
+    assert text.partition(" Renew")[0] in summary_of(runner)
     assert "**Why:** phase c: " in summary_of(runner)
 
 
@@ -140,10 +143,12 @@ def test_unreachable_database_is_the_first_annotation(tmp_path: Path) -> None:
 def test_wrong_setting_is_the_first_annotation(conn: Connection, runner: Runner) -> None:
     done = runner("--phase", "all", ALERTS_SEND_WORKERS="many")
     assert done.returncode == 1
-    assert annotations(done.stderr)[0] == (
-        "error",
-        "Run failed: configuration error: ALERTS_SEND_WORKERS",
+    (first, text), own = annotations(done.stderr)
+    assert first == "error"
+    assert re.match(
+        r"The run of \d\d:\d\d failed: configuration error: ALERTS_SEND_WORKERS\.", text
     )
+    assert own == ("error", "Run failed: configuration error: ALERTS_SEND_WORKERS")
     assert "ALERTS_SEND_WORKERS" in summary_of(runner)
 
 

@@ -50,7 +50,7 @@ def test_trouble_that_a_second_run_finds_and_that_all_is_well_again(
     place.run(failing=True)
     ((chat, text),) = place.chats
     assert chat == OWNER_CHAT
-    assert text.startswith("<b>EnergyRiskIQ is failing: The last run failed")
+    assert text.startswith("<b>EnergyRiskIQ is failing: The run of ")
     assert text.endswith('<a href="https://alerts.example.com/ops">Open the operator page</a>')
     place.run(failing=True)
     assert len(place.chats) == 1
@@ -73,14 +73,14 @@ def test_an_email_has_text_and_page_and_nothing_that_is_for_users(place: Place) 
     (mail,) = place.mail.mails
     assert mail.recipient == OWNER_EMAIL
     message = parsed(mail)
-    assert message["Subject"].startswith("EnergyRiskIQ is failing: The last run failed")
+    assert message["Subject"].startswith("EnergyRiskIQ is failing: The run of ")
     assert message["List-Unsubscribe"] is None
     text = message.get_body(("plain",)).get_content()  # type: ignore[union-attr]
     page = message.get_body(("html",)).get_content()  # type: ignore[union-attr]
     assert "Open the operator page: https://alerts.example.com/ops" in text
     assert 'href="https://alerts.example.com/ops"' in page
     for part in (text, page):
-        assert "The last run failed" in part
+        assert " failed: interrupted by SIGTERM." in part
         assert "preferences" not in part
 
 
@@ -186,7 +186,8 @@ def test_a_dry_run_tells_nobody_and_is_no_second_run(conn: Connection, place: Pl
 
 def test_of_runs_that_end_at_once_one_tells(conn: Connection, place: Place) -> None:
     place.run(failing=True)
-    threads = [threading.Thread(target=place.run, kwargs={"failing": True}) for _ in range(4)]
+    reports = [place.run_untold(failing=True) for _ in range(4)]
+    threads = [threading.Thread(target=place.tell, args=(report,)) for report in reports]
     for thread in threads:
         thread.start()
     for thread in threads:

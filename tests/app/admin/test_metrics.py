@@ -20,7 +20,7 @@ from alerts.health.reasons import CODES
 from tests.support import CHECKOUT
 from tests.support.queue_rows import add_digest
 from tests.support.web import ADMIN, CLOSED_PORT, TOKEN, add_item, add_run, app_for, error_of
-from tests.support.world import NOW, add_alert, add_delivery, add_user
+from tests.support.world import NOW, add_alert, add_delivery, add_index, add_user
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -261,6 +261,13 @@ def test_more_due_messages_than_are_counted(client: FlaskClient, conn: Connectio
             (add_alert(conn), NOW - timedelta(minutes=3), NOW + timedelta(hours=1)),
         )
     assert value(scrape(client), "queue_due", source="deliveries", channel="email") == 1500
+
+
+def test_input(client: FlaskClient, conn: Connection) -> None:
+    add_index(conn, 40, at=NOW - timedelta(hours=3))
+    series = scrape(client)
+    assert value(series, "input_age_seconds", source="risk_indices") == 3 * 3600
+    assert value(series, "input_age_seconds", source="asset_risk") is None
 
 
 def test_channels(client: FlaskClient, conn: Connection) -> None:

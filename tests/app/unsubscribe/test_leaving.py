@@ -164,8 +164,13 @@ def test_again_and_again_is_the_same_and_is_audited_once(
         each.post(f"{link}/undo")
     parameters = {"user_id": user, "channel": "email"}
     assert audit(conn) == [
-        {"action": action, "token_key_id": "link", "parameters": parameters, "result": {}}
-        for action in ("unsubscribe", "resubscribe")
+        {
+            "action": action,
+            "token_key_id": "link",
+            "parameters": parameters,
+            "result": {"enabled": enabled},
+        }
+        for action, enabled in (("unsubscribe", False), ("resubscribe", True))
     ]
 
 

@@ -252,10 +252,12 @@ def test_keys_that_a_restore_left_out_are_made_again(conn: Connection) -> None:
     store.close(conn, OPEN, C.NETWORK, 30.0, "h")
     db.execute(conn, "DELETE FROM alerts_keys")
     found = store.read(conn)
-    assert len(found.key) == 32
+    assert len(found.key) == len(found.signing_key) == 32
+    assert found.key != found.signing_key
     assert found["email"].closed
-    assert store.read(conn).key == found.key
-    assert value(conn, "SELECT count(*) FROM alerts_keys") == 2
+    again = store.read(conn)
+    assert (again.key, again.signing_key) == (found.key, found.signing_key)
+    assert value(conn, "SELECT count(*) FROM alerts_keys") == 4
 
 
 def test_an_address_is_hashed_for_its_user_and_channel(conn: Connection) -> None:
