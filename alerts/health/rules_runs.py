@@ -15,11 +15,6 @@ from alerts.health.reasons import DEGRADED, FAILING, NOTE, Reason
 from alerts.health.runs import LockedOut, was_lost
 from alerts.phases import PHASES
 
-# One run that finds a phase under way is nothing; the next one would find it done. Of several hosts
-# that start together all but one find it so: counted for each of ALERTS_SENDERS.
-LOCKED_OUT_AT_LEAST = 2
-# How much newer than any sign of a run a success of a channel must be to prove another run.
-UNRECORDED_SECONDS = 60
 _NAMES = {phase.letter: f"phase {phase.letter.upper()} ({phase.name})" for phase in PHASES}
 
 
@@ -178,11 +173,8 @@ def runs_late(facts: Facts) -> Iterator[Reason]:
 
 def runs_not_recorded(facts: Facts) -> Iterator[Reason]:
     """Messages go out, and no run is there that could have sent them."""
-    newest, gone = facts.runs.newest_sign(), facts.newest_success()
+    newest, gone = facts.unrecorded_since(), facts.newest_success()
     if newest is None or gone is None:
-        return
-    allowed = UNRECORDED_SECONDS + abs(facts.runs.clock_skew_seconds or 0)
-    if (gone - newest).total_seconds() <= allowed:
         return
     why = "the database does not take their records; the log of the last run says why"
     action = (

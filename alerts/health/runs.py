@@ -18,8 +18,8 @@ RECENT_RUNS = 20  # of each sender
 SCHEDULED_STARTS = 50  # from which the usual lateness is learned
 
 # The newest run, the newest finished one with its phases, the last that sent, the last success, all
-# on wall time; the last runs, also those under way, with what kept them from working; the newest
-# dry run; the silent runs; when the schedule started runs; what the newest run's machine knows.
+# on wall time; the silent runs; the last runs, also those under way, with what kept them from
+# working; the newest dry run; when the schedule started runs; what the newest run's machine knows.
 # Dry runs prove nothing about delivery and are left out of the others.
 RUNS = """
 SELECT
@@ -118,12 +118,17 @@ SELECT
     ) AS recent,
     (
         SELECT jsonb_build_object(
-            'run_id', run_id, 'started_at', started_at, 'triggered_by', triggered_by,
-            'sending', counts -> 'c'
+            'run_id', r.run_id, 'started_at', r.started_at, 'triggered_by', r.triggered_by,
+            'sending', r.counts -> 'c'
         )
-        FROM alerts_engine_runs
-        WHERE dry_run AND status <> 'running' AND started_at > clock_timestamp() - interval '7 days'
-        ORDER BY started_at DESC, id DESC
+        FROM (
+            SELECT *
+            FROM alerts_engine_runs
+            ORDER BY started_at DESC, id DESC
+            LIMIT 20  -- a dry one before these is no news
+        ) AS r
+        WHERE r.dry_run AND r.status <> 'running'
+        ORDER BY r.started_at DESC, r.id DESC
         LIMIT 1
     ) AS last_dry,
     (

@@ -24,7 +24,7 @@ from scripts.bench.provider_bench import outbox, provider, slow_provider
 from scripts.bench.queue_bench import digests, fanout, sending, sending_growth, trigger_cost
 from scripts.bench.risk_bench import risk_to_phone
 from scripts.bench.senders_bench import senders
-from scripts.bench.web_bench import health, runs
+from scripts.bench.web_bench import health, ops, runs
 from scripts.bench.world import Row
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -49,6 +49,7 @@ BENCHMARKS: dict[str, Callable[[float], Row]] = {
     "risk": risk_to_phone,
     "triggers": trigger_cost,
     "health": health,
+    "ops": ops,
     "runs": runs,
 }
 

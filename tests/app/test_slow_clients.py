@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -30,6 +31,9 @@ SLOW = {
     "all but the last line end": b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r",
     "half a body": HEAD + b"Content-Length: 1000\r\n\r\nchan",
     "no body yet": HEAD + b"Content-Length: 1000\r\n\r\n",
+    "half a form": b"POST /ops/login HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\ntoken=a",
+    "a chunked form": b"POST /ops/login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a form too long": b"POST /ops/login HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n",
     "half a chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nff\r\nchan",
     "an endless head": b"GET /healthz HTTP/1.1\r\nA: " + b"a" * 60_000,
     "half a second request": b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /heal",
@@ -124,6 +128,19 @@ def test_a_head_that_arrives_in_pieces_is_answered(server: Served) -> None:
         client.sendall(b"TP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")  # the same connection
         assert status_of(client) == 200
         assert client.recv(1) == b""
+
+
+def test_a_form_that_arrives_in_pieces_is_read_as_a_whole(server: Served) -> None:
+    form = b"token=" + quote(TOKEN).encode()
+    head = b"POST /ops/login HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\ncontent-length: 0%d\r\n\r\n"
+    whole = head % (b"application/x-www-form-urlencoded", len(form)) + form
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
+        for start in range(0, len(whole), 40):
+            client.sendall(whole[start : start + 40])
+            server.get("/healthz")  # the piece has been read by now
+        assert status_of(client) == 303
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")  # the same connection
+        assert status_of(client) == 200
 
 
 def test_requests_sent_at_once_are_answered_one_after_another(server: Served) -> None:

@@ -11,7 +11,8 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import VERSION, db
 from app import create_app
-from tests.support.incidents import REFUSALS, at, forget_newest_migration
+from tests.support.incident_scenes import at, forget_newest_migration
+from tests.support.incidents import REFUSALS
 from tests.support.pg_proxy import PgProxy
 from tests.support.web import ADMIN, CLOSED_PORT, PREFIX, TOKEN, error_of
 from tests.support.world import settings_for
