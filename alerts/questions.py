@@ -16,7 +16,7 @@ from alerts.channels.names import CHANNELS, SEND_CHANNELS
 from alerts.failures import FailureCode
 from alerts.health.brief import brief, brief_text
 from alerts.health.report import OWN_KINDS, STATUSES, get_health
-from alerts.lookup import deliveries, explain
+from alerts.lookup import deliveries, explain, sentences
 from alerts.owner import trials
 from alerts.readers import (
     BOOLEAN,
@@ -179,6 +179,7 @@ EXPLAIN = Question(
         Parameter("event_id", ID, "of which event", required=True),
         Parameter("user_id", ID, "of which user", required=True),
     ),
+    text=sentences.as_text,
 )
 TEST_MESSAGES = Question(
     lambda conn, caller, **_: trials.status(conn, caller.settings),
