@@ -133,6 +133,7 @@ _STATUS = Parameter("status", choice(STATUSES))
 _CHANNEL = Parameter("channel", choice(CHANNELS))
 _FAILURE_CODE = Parameter("failure_code", choice(FailureCode), "a code such as rate_limited")
 
+HEALTH_SECONDS = 2.7  # whoever asks whether all is well wants to know soon that it is not
 HEALTH = Question(
     _health,
     (
@@ -141,7 +142,7 @@ HEALTH = Question(
     ),
     failed=_is_bad,
     text=_health_text,
-    seconds=2.7,  # whoever asks whether all is well wants to know soon that it is not
+    seconds=HEALTH_SECONDS,
 )
 RUNS = Question(
     lambda conn, caller, **values: history.list_runs(conn, **values),

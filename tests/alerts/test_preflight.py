@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -22,6 +20,7 @@ from alerts import db, migrations, preflight, runner
 from alerts.cli import commands
 from tests.support import CHECKOUT
 from tests.support.pooler_double import Pooler
+from tests.support.prefork import run_module
 from tests.support.web import CLOSED_PORT
 from tests.support.world import NOW, add_alert, add_delivery, add_user, query, run
 
@@ -345,15 +344,9 @@ def test_a_pooler_is_told_and_runs_are_refused_there(
 
 
 def run_preflight(**environ: str) -> tuple[int, dict[str, Any], str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "alerts", "preflight", "--json"],
-        cwd=CHECKOUT,
-        env={"PATH": os.environ["PATH"], **environ},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return ended.returncode, json.loads(ended.stdout), ended.stderr.decode()
+    given = {"PATH": os.environ["PATH"], **environ}
+    ended = run_module("alerts", ["preflight", "--json"], CHECKOUT, given)
+    return ended.returncode, json.loads(ended.stdout), ended.stderr
 
 
 def test_the_command_ends_with_0_without_errors(database_url: str) -> None:
