@@ -196,7 +196,7 @@ def _failing(
     since = _moment(facts.channels[name]["last_success_at"])
     if failed == tried and since is not None:
         message += f"; the last one got through at {facts.wall.at(since)}"
-    due = facts.around.next_due.get(name)
+    due = facts.around.next_due.get(("deliveries", name))
     they = words.verb(failed, "It is", "They are")
     retried = f"{they} tried again from {facts.business.at(due)} on." if due else ""
     advice, include = _again(code)
