@@ -16,7 +16,7 @@ from alerts.channels.names import CHANNELS, SEND_CHANNELS
 from alerts.failures import FailureCode
 from alerts.health.brief import brief, brief_text
 from alerts.health.report import OWN_KINDS, STATUSES, get_health
-from alerts.lookup import deliveries, explain
+from alerts.lookup import deliveries, explain, sentences
 from alerts.owner import trials
 from alerts.readers import (
     BOOLEAN,
@@ -133,6 +133,7 @@ _STATUS = Parameter("status", choice(STATUSES))
 _CHANNEL = Parameter("channel", choice(CHANNELS))
 _FAILURE_CODE = Parameter("failure_code", choice(FailureCode), "a code such as rate_limited")
 
+HEALTH_SECONDS = 2.7  # whoever asks whether all is well wants to know soon that it is not
 HEALTH = Question(
     _health,
     (
@@ -141,7 +142,7 @@ HEALTH = Question(
     ),
     failed=_is_bad,
     text=_health_text,
-    seconds=2.7,  # whoever asks whether all is well wants to know soon that it is not
+    seconds=HEALTH_SECONDS,
 )
 RUNS = Question(
     lambda conn, caller, **values: history.list_runs(conn, **values),
@@ -178,6 +179,7 @@ EXPLAIN = Question(
         Parameter("event_id", ID, "of which event", required=True),
         Parameter("user_id", ID, "of which user", required=True),
     ),
+    text=sentences.as_text,
 )
 TEST_MESSAGES = Question(
     lambda conn, caller, **_: trials.status(conn, caller.settings),

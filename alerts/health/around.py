@@ -22,18 +22,20 @@ SELECT
         ) AS held
     ) AS held_by_run,
     (
-        SELECT jsonb_object_agg(next.channel, next.due_at)
+        SELECT jsonb_agg(next)
         FROM (
             SELECT
+                s.source,
                 c.channel,
                 (
                     SELECT q.due_at
                     FROM alerts_send_queue AS q
-                    WHERE q.source = 'deliveries' AND q.channel = c.channel AND q.due_at > %(now)s
+                    WHERE q.source = s.source AND q.channel = c.channel AND q.due_at > %(now)s
                     ORDER BY q.due_at, q.id
                     LIMIT 1
                 ) AS due_at
             FROM unnest(%(channels)s::text[]) AS c (channel)
+            CROSS JOIN unnest(ARRAY['deliveries', 'digests']) AS s (source)
         ) AS next
         WHERE next.due_at IS NOT NULL
     ) AS next_due
@@ -60,16 +62,18 @@ class Around:
 
     applied: tuple[str, ...]  # migrations
     held_by_run: dict[str, int]
-    next_due: dict[str, datetime]
+    next_due: dict[tuple[str, str], datetime]  # by source and channel
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Around:
         """The row of :data:`AROUND`."""
-        due = (row["next_due"] or {}).items()
         return cls(
             applied=tuple(row["applied"]),
             held_by_run=row["held_by_run"] or {},
-            next_due={name: datetime.fromisoformat(at) for name, at in due},
+            next_due={
+                (each["source"], each["channel"]): datetime.fromisoformat(each["due_at"])
+                for each in row["next_due"] or ()
+            },
         )
 
     @property

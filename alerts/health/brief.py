@@ -94,7 +94,13 @@ def line(channel: Mapping[str, Any], clock: Clockface) -> str:
         return "switched off"
     if channel["configured"] is False:
         return "not configured"
-    return f"ok, {waiting} waiting" if channel["waiting"] else "ok"
+    if not channel["waiting"]:
+        return "ok"
+    due = [channel["oldest_due_delivery_minutes"], channel["oldest_due_digest_minutes"]]
+    later = [at for at in channel["next_due_at"].values() if at]
+    if due == [None, None] and later:
+        return f"ok, {waiting} waiting, the next until {clock.at(_time(min(later)))}"
+    return f"ok, {waiting} waiting"
 
 
 def _time(text: str) -> datetime:

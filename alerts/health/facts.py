@@ -117,7 +117,11 @@ class Facts:
     def who(self, channel: str) -> str:
         """The provider's name within a sentence."""
         provider = self.provider(channel)
-        return provider.title if provider else f"the provider of {words.channel(channel)}"
+        return (
+            provider.title or provider.name
+            if provider
+            else f"the provider of {words.channel(channel)}"
+        )
 
     def messages_on(self, number: int, channel: str) -> str:
         """``4 messages on email``."""

@@ -157,6 +157,11 @@ def _channel(name: str, reading: Reading, doubts: dict[str, int]) -> dict[str, A
         "oldest_due_delivery_minutes": _minutes(waiting["delivery"], reading.now),
         "oldest_due_digest_minutes": _minutes(waiting["digest"], reading.now),
         "due": {source: _due(name, source, reading) for source in (DELIVERIES, DIGESTS)},
+        "next_due_at": {
+            source: due and iso(due)
+            for source in (DELIVERIES, DIGESTS)
+            for due in (reading.around.next_due.get((source, name)),)
+        },
         "queued_to_sent_seconds_24h": {
             kind: _took(reading.counts.waits.get((name, kind), {}))
             for kind in OWN_KINDS

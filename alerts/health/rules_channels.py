@@ -78,14 +78,14 @@ def _settings_of(provider: Provider | None) -> str:
     """The variables by which a provider is set up."""
     if provider is None:
         return "its provider"
-    return words.listed(v.name for v in provider.credentials or provider.requires)
+    return words.listed(variable.name for variable in provider.credentials or provider.requires)
 
 
 def _mend(facts: Facts, name: str, code: str) -> str:
     """What to do about an operator's code."""
     provider, who = facts.provider(name), facts.who(name)
     keys = _settings_of(provider)
-    place = facts.place(secret=True)
+    place = facts.place(secret=bool(provider and provider.credentials))
     bases = [v.name for v in provider.variables if v.name.endswith("_BASE")] if provider else []
     base = words.listed(bases) or keys
     told = {
@@ -196,7 +196,7 @@ def _failing(
     since = _moment(facts.channels[name]["last_success_at"])
     if failed == tried and since is not None:
         message += f"; the last one got through at {facts.wall.at(since)}"
-    due = facts.around.next_due.get(name)
+    due = facts.around.next_due.get(("deliveries", name))
     they = words.verb(failed, "It is", "They are")
     retried = f"{they} tried again from {facts.business.at(due)} on." if due else ""
     advice, include = _again(code)

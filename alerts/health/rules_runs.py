@@ -68,9 +68,8 @@ def _others_ran(last: dict[str, Any]) -> str:
     ran = [each["phase"].upper() for each in last["phases"] if each["status"] == "success"]
     if not ran:
         return "."
-    which = f"{words.verb(len(ran), 'phase', 'phases')} {words.listed(ran)}"
-    return f". {words.capital(which)} did their work.".replace("did their", words.verb(
-        len(ran), "did its", "did their"))  # fmt: skip
+    phases, its = ("Phase", "its") if len(ran) == 1 else ("Phases", "their")
+    return f". {phases} {words.listed(ran)} did {its} work."
 
 
 def never_run(facts: Facts) -> Iterator[Reason]:
@@ -104,15 +103,18 @@ def _what_it_held(held: int) -> str:
 
 
 def run_lost(facts: Facts) -> Iterator[Reason]:
-    """A run of the last day died and was closed by a later one."""
-    recent = facts.runs.recent
-    lost = [place for place, run in enumerate(recent) if was_lost(run) and _of_today(facts, run)]
+    """A run of the last day, or the last one that finished, died and was closed by another."""
+    recent, last = facts.runs.recent, facts.runs.last_finished or {"run_id": None}
+    lost = [
+        place
+        for place, run in enumerate(recent)
+        if was_lost(run) and (run["run_id"] == last["run_id"] or _of_today(facts, run))
+    ]
     if not lost:
         return
     run, newer = recent[lost[0]], recent[: lost[0]]
     started, heard = (datetime.fromisoformat(run[name]) for name in ("started_at", "heard_at"))
-    last = facts.runs.last_finished
-    is_last = last is not None and last["run_id"] == run["run_id"]
+    is_last = run["run_id"] == last["run_id"]
     doubts = sum(sum(each["in_doubt"].values()) for each in facts.channels.values())
     message = (
         f"The run of {facts.wall.at(started)} died at {facts.wall.at(heard)}, probably killed; "

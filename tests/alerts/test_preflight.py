@@ -24,6 +24,7 @@ from tests.support.prefork import run_module
 from tests.support.web import CLOSED_PORT
 from tests.support.world import NOW, add_alert, add_delivery, add_user, query, run
 
+EMAIL, CHAT = "ALERTS_OWNER_EMAIL", "ALERTS_OWNER_TELEGRAM_CHAT_ID"
 # An environment with which nothing is to be said.
 COMPLETE = {
     "INTERNAL_RUNNER_TOKEN": "hush-token-that-is-long-enough",
@@ -34,7 +35,8 @@ COMPLETE = {
     "TWILIO_ACCOUNT_SID": "AC1",
     "TWILIO_AUTH_TOKEN": "hush-twilio",
     "TWILIO_PHONE_NUMBER": "+31600000000",
-    "ALERTS_OWNER_EMAIL": "hush-owner@example.com",
+    EMAIL: "hush-owner@example.com",
+    CHAT: "77001",
 }
 IDS = {
     "errors": {
@@ -107,6 +109,8 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
         ({"ALERTS_SEND_ALLOWLIST_USER_IDS": "1,2"}, "allowlist_active"),
         ({"ALERTS_APP_BASE_URL": ""}, "app_base_url_missing"),
         ({"ALERTS_APP_BASE_URL": "http://app.example.com"}, "one_click_missing"),
+        ({EMAIL: "", CHAT: ""}, "owner_unknown"),
+        ({EMAIL: "", "ALERTS_CHANNELS_OFF": "telegram"}, ["owner_unreachable", "channel_off"]),
         ({"INTERNAL_RUNNER_TOKEN": ""}, "token_missing"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-of-23-characters.."}, "token_short"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-new-that-is-long-enough,hush-old"}, "token_short"),
@@ -120,9 +124,10 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
     ],
 )
 def test_what_is_worth_knowing_is_a_warning(
-    database_url: str, changes: dict[str, str], warning: str
+    database_url: str, changes: dict[str, str], warning: str | list[str]
 ) -> None:
-    assert ids(report(database_url, **changes)) == ([], [warning])
+    expected = [warning] if isinstance(warning, str) else warning
+    assert ids(report(database_url, **changes)) == ([], expected)
 
 
 def test_a_switch_that_says_neither_yes_nor_no_is_told_apart(database_url: str) -> None:
@@ -142,7 +147,7 @@ def test_without_any_provider_nobody_gets_anything(database_url: str) -> None:
         name for name in COMPLETE if name.startswith(("EMAIL", "SMTP", "TELEGRAM", "TWILIO"))
     ]
     answer = report(database_url, **dict.fromkeys(nothing, ""))
-    assert ids(answer) == ([], ["no_channel"])
+    assert ids(answer) == ([], ["owner_unreachable", "no_channel"])
     assert answer["channels_configured"] == {"email": False, "telegram": False, "sms": False}
 
 

@@ -16,7 +16,7 @@ from alerts.health.verdict import RULES
 from tests.support.incident_scenes import forget_newest_migration
 from tests.support.incidents import INCIDENTS
 from tests.support.web import add_run
-from tests.support.world import NOW, run, settings_for
+from tests.support.world import NOW, add_alert, add_delivery, add_user, run, settings_for
 
 SETTINGS = settings_for("postgresql://unused")
 SCHEDULED = {"triggered_by": "github_actions_schedule"}
@@ -121,6 +121,32 @@ def test_no_recent_success_says_its_cause(
     assert codes[0] == first if make not in (silent, lost) else codes[0] != "no_recent_success"
 
 
+@pytest.mark.parametrize(("hours", "severity"), [(1, "note"), (23.9, "note"), (24.1, "degraded")])
+@pytest.mark.parametrize("channel", ["all", "sms"])
+def test_a_pause_is_a_note_until_it_seems_forgotten(
+    conn: Connection, channel: str, hours: float, severity: str
+) -> None:
+    add_run(conn)
+    db.execute(
+        conn,
+        "INSERT INTO alerts_pauses (channel, reason, paused_at, token_key_id)"
+        " VALUES (%s, 'moving', %s, 'cli')",
+        (channel, ago(60 * hours)),
+    )
+    (told,) = get_health(conn, SETTINGS, NOW)["reasons"]
+    assert (told["code"], told["severity"]) == ("paused", severity)
+
+
+@pytest.mark.parametrize(("hours", "severity"), [(1, "note"), (25, "degraded")])
+def test_a_dry_run_is_a_note_until_no_other_has_come_for_a_day(
+    conn: Connection, hours: float, severity: str
+) -> None:
+    add_run(conn, started_at=ago(60 * hours))
+    add_run(conn, dry_run=True)
+    told = {each["code"]: each for each in get_health(conn, SETTINGS, NOW)["reasons"]}
+    assert told["dry_run"]["severity"] == severity
+
+
 def test_texts_hold_no_codes_and_no_field_names(conn: Connection, database_url: str) -> None:
     """All that can be told at once."""
     add_run(conn, started_at=ago(95))
@@ -145,3 +171,23 @@ ELSEWHERE = {
 def test_every_code_has_a_scenario() -> None:
     assert {each.code for each in INCIDENTS} | ELSEWHERE == set(CODES)
     assert len(RULES) == len(set(RULES))
+
+
+def test_the_last_run_is_told_as_failed_however_long_ago_it_died(conn: Connection) -> None:
+    summary = "runner lost: no heartbeat since then"
+    add_run(conn, status="failed", started_at=ago(60 * 50), error_summary=summary)
+    codes = [each["code"] for each in get_health(conn, SETTINGS, NOW)["reasons"]]
+    assert "last_run_failed" in codes
+
+
+@pytest.mark.parametrize("ended", ["cap", "deadline"])
+def test_runs_of_other_phases_do_not_hide_that_sending_ends_early(
+    conn: Connection, ended: str
+) -> None:
+    sending = {"c": {"stopped_early": ended, "channels_held": {}}}
+    add_delivery(conn, add_user(conn), add_alert(conn))
+    for minutes in (30, 20, 10):
+        add_run(conn, started_at=ago(minutes), counts=sending)
+        add_run(conn, started_at=ago(minutes - 1), phase="a", counts={"a": {}})
+    told = {each["code"]: each for each in get_health(conn, SETTINGS, NOW)["reasons"]}
+    assert "The last 3 runs" in told["cap_reached"]["message"]

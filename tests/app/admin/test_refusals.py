@@ -13,6 +13,7 @@ from alerts import VERSION, db
 from app import create_app
 from tests.support.incident_scenes import at, forget_newest_migration
 from tests.support.incidents import REFUSALS
+from tests.support.ops import get, signed_in
 from tests.support.pg_proxy import PgProxy
 from tests.support.web import ADMIN, CLOSED_PORT, PREFIX, TOKEN, error_of
 from tests.support.world import settings_for
@@ -75,3 +76,15 @@ def test_a_missing_table_is_told_by_its_migration(database_url: str, conn: Conne
     name = forget_newest_migration(conn)
     db.execute(conn, "DROP TABLE alerts_pauses")
     check(client_of(database_url), 22, ADMIN, migration=name, version=VERSION)
+
+
+@pytest.mark.slow
+def test_the_page_says_so_within_seconds_too(database_url: str) -> None:
+    with PgProxy(database_url) as proxy:
+        client = signed_in(create_app(settings_for(proxy.url, INTERNAL_RUNNER_TOKEN=TOKEN)))
+        assert get(client, "/ops").status_code == 200
+        proxy.swallow = lambda wire: True
+        started = time.monotonic()
+        answer = get(client, "/ops")
+        assert time.monotonic() - started < LONGEST_SECONDS
+        assert (answer.status_code, answer.mimetype) == (503, "text/html")
