@@ -135,8 +135,8 @@ _SVG = """\
 <svg xmlns="http://www.w3.org/2000/svg" width="{whole}" height="20" role="img" \
 aria-label="{label}: {status}">
 <title>{label}: {status}</title>
-<clipPath id="r"><rect width="{whole}" height="20" rx="3"/></clipPath>
-<g clip-path="url(#r)">
+<clipPath id="r-{status}"><rect width="{whole}" height="20" rx="3"/></clipPath>
+<g clip-path="url(#r-{status})">
 <rect width="{left}" height="20" fill="#444"/>
 <rect x="{left}" width="{right}" height="20" fill="{color}"/>
 </g>

@@ -272,7 +272,7 @@ def _input(health: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
     yield gauge(
         "input_age_seconds",
         "How old the newest row is that the engine has to read.",
-        [((source,), each["age_seconds"]) for source, each in health.get("input", {}).items()],
+        [((source,), each["age_seconds"]) for source, each in health["input"].items()],
         ("source",),
     )
 

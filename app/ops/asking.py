@@ -38,11 +38,15 @@ def asked(
     return read_query(parameters, told)
 
 
+def caller() -> Caller:
+    """The session, as who asks."""
+    return Caller(settings(), business_now(), g.session.key_id)
+
+
 def answer(conn: db.Connection, question: Question, **values: Any) -> Answer:
     """Ask in the name of the session. Raises :class:`ApiError` as the endpoint answers."""
-    caller = Caller(settings(), business_now(), g.session.key_id)
     try:
-        return question.ask(conn, caller, **values)
+        return question.ask(conn, caller(), **values)
     except NotFound as error:
         raise ApiError(404, f"{error.what}_not_found", f"No {error.what} has this id.") from None
     except BadValue as error:

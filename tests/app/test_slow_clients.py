@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.app.test_gunicorn import TOKEN, Served, serving
+from tests.support.databases import TestServer
 from tests.support.web import PREFIX
 
 MANY = 40
@@ -41,10 +42,12 @@ SLOW = {
 }
 
 
-@pytest.fixture
-def server(database_url: str, tmp_path: Path) -> Iterator[Served]:
-    with serving(database_url, tmp_path / "log") as served:
+@pytest.fixture(scope="module")
+def server(test_server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    name = test_server.create(migrated=True)
+    with serving(test_server.url(name), tmp_path_factory.mktemp("web") / "log") as served:
         yield served
+    test_server.drop(name)
 
 
 @contextmanager
@@ -75,7 +78,7 @@ def repeating(act: Callable[[], None], every: float) -> Iterator[None]:
         thread.join()
 
 
-def slowest(server: Served, seconds: float = 1.5) -> float:
+def slowest(server: Served, seconds: float = 0.5) -> float:
     """How long the slowest of the answers took that were asked for one after another."""
     found, ends = [], time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -158,8 +161,8 @@ def test_a_head_without_end_is_given_up(server: Served) -> None:
         assert time.monotonic() - started < PROMPT
 
 
-def test_slow_clients_do_not_delay_the_end(server: Served) -> None:
-    with clients(server.port, b"GET /heal"):
+def test_slow_clients_do_not_delay_the_end(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path / "log") as server, clients(server.port, b"GET /heal"):
         assert server.get("/healthz")[0] == 200
         server.process.terminate()
         started = time.monotonic()

@@ -13,7 +13,8 @@ from psycopg2.extensions import connection as Connection
 
 from alerts.cli import commands
 from app import create_app
-from tests.support.incidents import INCIDENTS, Incident, World
+from tests.support.incident_scenes import World
+from tests.support.incidents import INCIDENTS, Incident
 from tests.support.ops import page as get_page
 from tests.support.ops import signed_in, words_of
 from tests.support.web import ADMIN, PREFIX, TOKEN

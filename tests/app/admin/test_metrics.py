@@ -17,10 +17,11 @@ from psycopg2.extensions import connection as Connection
 from alerts import VERSION
 from alerts.failures import FailureCode
 from alerts.health.reasons import CODES
+from app.admin import metrics
 from tests.support import CHECKOUT
 from tests.support.queue_rows import add_digest
 from tests.support.web import ADMIN, CLOSED_PORT, TOKEN, add_item, add_run, app_for, error_of
-from tests.support.world import NOW, add_alert, add_delivery, add_user
+from tests.support.world import NOW, add_alert, add_delivery, add_index, add_user
 
 PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -142,6 +143,13 @@ def test_a_scrape_without_a_database_fails(client: FlaskClient) -> None:
     assert (head.status_code, head.get_data()) == (200, b"")
 
 
+def test_a_scrape_asks_health_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, get_health = [], metrics.get_health
+    monkeypatch.setattr(metrics, "get_health", lambda *a: asked.append(1) or get_health(*a))
+    assert value(scrape(client), "scrape_duration_seconds") is not None
+    assert len(asked) == 1
+
+
 # Figures
 
 
@@ -261,6 +269,13 @@ def test_more_due_messages_than_are_counted(client: FlaskClient, conn: Connectio
             (add_alert(conn), NOW - timedelta(minutes=3), NOW + timedelta(hours=1)),
         )
     assert value(scrape(client), "queue_due", source="deliveries", channel="email") == 1500
+
+
+def test_input(client: FlaskClient, conn: Connection) -> None:
+    add_index(conn, 40, at=NOW - timedelta(hours=3))
+    series = scrape(client)
+    assert value(series, "input_age_seconds", source="risk_indices") == 3 * 3600
+    assert value(series, "input_age_seconds", source="asset_risk") is None
 
 
 def test_channels(client: FlaskClient, conn: Connection) -> None:

@@ -10,7 +10,8 @@ from psycopg2.extensions import connection as Connection
 
 from app import create_app
 from tests.support.browser import Browsing
-from tests.support.incidents import INCIDENTS, World
+from tests.support.incident_scenes import World
+from tests.support.incidents import INCIDENTS
 from tests.support.ops import session_of
 from tests.support.web import TOKEN, serving
 from tests.support.world import settings_for
