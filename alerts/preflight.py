@@ -103,13 +103,11 @@ def _check_settings(settings: Settings, report: Report) -> None:
 
 
 def _check_owner(settings: Settings, report: Report) -> None:
-    for channel in settings.owner.addresses:
-        if channel not in settings.channels.providers:
-            variable = owner.VARIABLES[channel]
-            text = f"{variable} is set, but no run can send by {channel}: nobody is told there."
-            report.warn(
-                "owner_unreachable", text, f"Set up {channel} as well, or unset {variable}."
-            )
+    channels = list(settings.owner.addresses)
+    if channels and not set(channels) & set(settings.channels.providers):
+        names = " and ".join(owner.VARIABLES[channel] for channel in channels)
+        text = f"The owner cannot be told: no run can send by {' or '.join(channels)} ({names})."
+        report.warn("owner_unreachable", text, "Set up that channel, or use the other one's.")
     if not settings.owner.addresses and settings.owner.ping_url is None:
         names = " or ".join(owner.VARIABLES.values())
         hint = f"Set {names}, and {owner.PING_URL} to hear of it when no run comes any more."

@@ -16,7 +16,7 @@ from alerts.channels.names import CHANNELS, SEND_CHANNELS
 from alerts.failures import FailureCode
 from alerts.health.brief import brief, brief_text
 from alerts.health.report import OWN_KINDS, STATUSES, get_health
-from alerts.lookup import deliveries, explain
+from alerts.lookup import deliveries, explain, sentences
 from alerts.owner import trials
 from alerts.readers import (
     BOOLEAN,
@@ -64,7 +64,8 @@ class Question:
     """A query or action; ``ask(conn, caller, **values)`` answers it within one transaction.
 
     ``ask`` raises ``psycopg2.Error``, :class:`NotFound` and :class:`~alerts.readers.BadValue`.
-    ``text`` puts an answer into words, for a client that prefers plain text to JSON.
+    ``seconds`` is how long the web app waits for the answer at most; None: as long as the database
+    may take. ``text`` puts an answer into words, for a client that prefers plain text to JSON.
     ``subject`` is the requested row: its ``id`` comes from the path in the web app and from the
     argument of the command. If ``failed(answer, **values)`` is true, the endpoint answers 503 and
     the command exits with 1.
@@ -76,6 +77,7 @@ class Question:
     writes: bool = False
     failed: Callable[..., bool] = lambda answer, **values: False
     text: Callable[[Answer], str] | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ _STATUS = Parameter("status", choice(STATUSES))
 _CHANNEL = Parameter("channel", choice(CHANNELS))
 _FAILURE_CODE = Parameter("failure_code", choice(FailureCode), "a code such as rate_limited")
 
+HEALTH_SECONDS = 2.7  # whoever asks whether all is well wants to know soon that it is not
 HEALTH = Question(
     _health,
     (
@@ -139,6 +142,7 @@ HEALTH = Question(
     ),
     failed=_is_bad,
     text=_health_text,
+    seconds=HEALTH_SECONDS,
 )
 RUNS = Question(
     lambda conn, caller, **values: history.list_runs(conn, **values),
@@ -175,6 +179,7 @@ EXPLAIN = Question(
         Parameter("event_id", ID, "of which event", required=True),
         Parameter("user_id", ID, "of which user", required=True),
     ),
+    text=sentences.as_text,
 )
 TEST_MESSAGES = Question(
     lambda conn, caller, **_: trials.status(conn, caller.settings),

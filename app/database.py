@@ -9,9 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from typing import TypeVar
 
 import psycopg2
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
@@ -27,6 +29,7 @@ CONNECT_SECONDS_OF_SEVERAL = 2
 PING_SECONDS = 2.0
 # How long a request waits for a connection while no running request completes.
 STALLED_SECONDS = 0.8
+T = TypeVar("T")
 _GONE = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
 
@@ -41,12 +44,41 @@ class Database:
         self._turns = _Turns(CONNECTIONS)
         # A single thread, so that pings do not pile up while one hangs on a dead network.
         self._pings = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ping")
+        self._readers = ThreadPoolExecutor(max_workers=CONNECTIONS, thread_name_prefix="read")
+        # Since when no request of this process has had an answer; None: the last one had.
+        self.failing_since: datetime | None = None
 
     @contextmanager
     def transaction(self, *, read_only: bool = True) -> Iterator[db.Connection]:
         """A transaction on an idle connection or a new one. Raises ``psycopg2.Error``."""
-        with self._turns.one(), self._transaction(read_only=read_only) as conn:
-            yield conn
+        try:
+            with self._turns.one(), self._transaction(read_only=read_only) as conn:
+                yield conn
+        except _GONE:
+            self._note_failure()
+            raise
+        self.failing_since = None
+
+    def within(self, seconds: float, work: Callable[[db.Connection], T]) -> T:
+        """What ``work`` brings from a read-only transaction, if it does so in time.
+
+        A database that hangs is given up by this caller only; the thread that waits for it goes on
+        until the connection's own limits. Raises ``psycopg2.Error``.
+        """
+        answer = self._readers.submit(self._read, work)
+        try:
+            return answer.result(timeout=seconds)
+        except TimeoutError:
+            answer.cancel()
+            self._note_failure()
+            raise psycopg2.OperationalError("no answer within the time limit") from None
+
+    def _read(self, work: Callable[[db.Connection], T]) -> T:
+        with self.transaction() as conn:
+            return work(conn)
+
+    def _note_failure(self) -> None:
+        self.failing_since = self.failing_since or datetime.now(UTC)
 
     def answers(self) -> bool:
         """Whether the database answers within two seconds."""

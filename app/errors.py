@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 
 import psycopg2
 from flask import Flask, Response, current_app, jsonify, request
 from psycopg2.errors import CharacterNotInRepertoire, UntranslatableCharacter
 from werkzeug.exceptions import HTTPException
 
-from alerts import db
+from alerts import VERSION, db, words
+from alerts.health.around import lacking
+from alerts.words import Clockface
+from app.current import database, settings
 
+# Endpoints that answer plain text to those who prefer it, also when it is an error.
+TEXTS = ("admin.get_health",)
 log = logging.getLogger("app.errors")
 
 
@@ -48,10 +55,17 @@ def _answer(status: int, code: str, message: str) -> Response:
     prefix, page = current_app.extensions["alerts_error_pages"]
     if is_below(request.path, prefix):
         response: Response = page(status, code, message)
+    elif request.endpoint in TEXTS and wants_text():
+        response = Response(f"{message}\n", mimetype="text/plain")
     else:
         response = jsonify({"error": {"code": code, "message": message}})
     response.status_code = status
     return response
+
+
+def wants_text() -> bool:
+    """Whether the client prefers plain text; programs that say nothing get JSON."""
+    return request.accept_mimetypes.best_match(("application/json", "text/plain")) == "text/plain"
 
 
 def _api_error(error: ApiError) -> Response:
@@ -90,14 +104,33 @@ def log_bug(error: Exception) -> None:
 def _database_error(error: psycopg2.Error) -> Response:
     log_database_error(error)
     if db.lacks_migrations(error):
-        text = f"The database lacks tables that this version needs; {db.MIGRATE}."
-        return _answer(503, "migrations_pending", text)
+        return _answer(503, "migrations_pending", f"{_lacking()}; {db.MIGRATE}.")
     if isinstance(error, (CharacterNotInRepertoire, UntranslatableCharacter)):
         text = "A parameter contains characters that the database cannot store."
         return _answer(400, "bad_parameter", text)
     if isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError)):
-        return _answer(503, "database_unavailable", "The database does not answer; try again.")
+        return _answer(503, "database_unavailable", _unavailable())
     return _answer(500, "internal_error", "The request failed; the log says why.")
+
+
+def _lacking() -> str:
+    """What the database lacks, named where it can be told."""
+    with suppress(psycopg2.Error), database().transaction() as conn:
+        names = lacking(conn)
+        if names:
+            which = words.verb(len(names), "migration", "migrations")
+            return f"The database lacks the {which} {words.listed(names)} of version {VERSION}"
+    return "The database lacks tables that this version needs"
+
+
+def _unavailable() -> str:
+    """That the database is down, since when as far as this process knows, and what to do."""
+    since, zone = database().failing_since, settings().timezone
+    told = f", since {Clockface(datetime.now(UTC), zone).at(since)}" if since else ""
+    return (
+        f"The database does not answer{told}. Nothing is lost: messages wait. See whether it runs, "
+        "then whether DATABASE_URL still leads to it."
+    )
 
 
 def _bug(error: Exception) -> Response:

@@ -156,14 +156,18 @@ SELECT alerts_ensure_check(
 SELECT alerts_ensure_foreign_key('user_alert_digests', 'user_id', 'users', 'id', 'CASCADE');
 SELECT alerts_ensure_unique('user_alert_digests', 'uq_user_alert_digests_key', '{digest_key}');
 
--- Windows of health, and the quota of one user's product day.
-CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_created ON user_alert_deliveries (created_at);
-CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_user_time
-ON user_alert_deliveries (user_id, created_at DESC);
+-- The entries of the unique key and of the first index are written at its end, event by event, and
+-- what fan-out asks of a product day is found by them. Those of one user are spread over all of
+-- history; that index has no other column, so that equal keys share their entries and it stays
+-- small.
+CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_time
+ON user_alert_deliveries (created_at, alert_event_id);
+CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_user ON user_alert_deliveries (user_id);
 -- A row changes once in its life, and its neighbours mostly with it: with room for both versions on
--- its page, and no index that mentions the status, that touches no index (a HOT update).
-ALTER TABLE user_alert_deliveries SET (fillfactor = 50);
-ALTER TABLE user_alert_digests SET (fillfactor = 50);
+-- its page (the later one has a provider's id), and no index that mentions the status, that touches
+-- no index (a HOT update).
+ALTER TABLE user_alert_deliveries SET (fillfactor = 40);
+ALTER TABLE user_alert_digests SET (fillfactor = 40);
 -- What failed has a failed_at, and nothing else has.
 CREATE INDEX IF NOT EXISTS idx_user_alert_deliveries_failed_at
 ON user_alert_deliveries (failed_at) WHERE failed_at IS NOT NULL;

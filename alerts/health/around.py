@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
 
-from alerts import migrations
+from alerts import db, migrations
 
 # Which migrations are applied, how many messages each run holds, and when the next message of
 # each channel that waits for its time is due (business time).
@@ -22,22 +22,27 @@ SELECT
         ) AS held
     ) AS held_by_run,
     (
-        SELECT jsonb_object_agg(next.channel, next.due_at)
+        SELECT jsonb_agg(next)
         FROM (
             SELECT
+                s.source,
                 c.channel,
                 (
                     SELECT q.due_at
                     FROM alerts_send_queue AS q
-                    WHERE q.source = 'deliveries' AND q.channel = c.channel AND q.due_at > %(now)s
+                    WHERE q.source = s.source AND q.channel = c.channel AND q.due_at > %(now)s
+                      AND q.due_at < 'infinity'  -- as a time written by hand may be
                     ORDER BY q.due_at, q.id
                     LIMIT 1
                 ) AS due_at
             FROM unnest(%(channels)s::text[]) AS c (channel)
+            CROSS JOIN unnest(ARRAY['deliveries', 'digests']) AS s (source)
         ) AS next
         WHERE next.due_at IS NOT NULL
     ) AS next_due
 """
+
+APPLIED = "SELECT name FROM schema_migrations"
 
 # Who keeps others from writing to the table of runs, as far as the role may see it.
 RECORDS_LOCKED = """
@@ -58,22 +63,34 @@ class Around:
 
     applied: tuple[str, ...]  # migrations
     held_by_run: dict[str, int]
-    next_due: dict[str, datetime]
+    next_due: dict[tuple[str, str], datetime]  # by source and channel
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Around:
         """The row of :data:`AROUND`."""
-        due = (row["next_due"] or {}).items()
         return cls(
             applied=tuple(row["applied"]),
             held_by_run=row["held_by_run"] or {},
-            next_due={name: datetime.fromisoformat(at) for name, at in due},
+            next_due={
+                (each["source"], each["channel"]): datetime.fromisoformat(each["due_at"])
+                for each in row["next_due"] or ()
+            },
         )
 
     @property
     def lacking(self) -> tuple[str, ...]:
         """Migrations that this version has and the database lacks."""
-        return tuple(name for name in files_at_hand() if name not in self.applied)
+        return _lacking(self.applied)
+
+
+def lacking(conn: db.Connection) -> tuple[str, ...]:
+    """The same, where health itself cannot be asked. Raises ``psycopg2.Error``."""
+    return _lacking(each["name"] for each in db.fetch_all(conn, APPLIED))
+
+
+def _lacking(applied: Iterable[str]) -> tuple[str, ...]:
+    known = set(applied)
+    return tuple(name for name in files_at_hand() if name not in known)
 
 
 @cache

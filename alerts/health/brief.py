@@ -24,17 +24,23 @@ def brief(health: Mapping[str, Any]) -> dict[str, Any]:
     a symptom), ``last_run`` and ``channels`` (a line by name), of :func:`get_health`'s answer."""
     clock = _clock(health)
     reasons = [dict(each) for each in causes(health["reasons"])][:MOST_REASONS]
-    told = {
+    told: dict[str, Any] = {
         "generated_at": health["generated_at"],
         "status": health["status"],
-        "headline": _headline(health, reasons, clock),
+        "headline": _headline(health, reasons),
         "reasons": reasons,
         "last_run": health["last_run"],
         "channels": {name: line(each, clock) for name, each in health["channels"].items()},
         "timezone": clock.zone.key,
     }
-    while len(json.dumps(told)) > MOST_BYTES and len(reasons) > 1:
-        reasons.pop()
+    longest = 400
+    while len(json.dumps(told)) > MOST_BYTES and longest > 25:
+        if len(reasons) > 1:
+            reasons.pop()
+            continue
+        longest //= 2  # a pause's reason may be long, and six bytes a letter
+        for part, name in ((told, "headline"), *((each, "message") for each in reasons)):
+            part[name] = words.clipped(part[name], longest)
     return told
 
 
@@ -60,7 +66,7 @@ def _clock(health: Mapping[str, Any]) -> Clockface:
     return Clockface(_time(health["generated_at"]), zone)
 
 
-def _headline(health: Mapping[str, Any], reasons: list[dict[str, Any]], clock: Clockface) -> str:
+def _headline(health: Mapping[str, Any], reasons: list[dict[str, Any]]) -> str:
     if reasons:
         message: str = reasons[0]["message"]
         return f"All is well. {message}" if reasons[0]["code"] in _WELL else message
@@ -70,9 +76,7 @@ def _headline(health: Mapping[str, Any], reasons: list[dict[str, Any]], clock: C
         for name in figures
         if name in SEND_CHANNELS
     )
-    last = health["last_run"]
-    ran = f"; the last run started at {clock.at(_time(last['started_at']))}" if last else ""
-    return f"All is well: {words.count(sent, 'message')} went out in the last 24 hours{ran}."
+    return f"All is well: {words.count(sent, 'message')} went out in the last 24 hours."
 
 
 def line(channel: Mapping[str, Any], clock: Clockface) -> str:
@@ -90,7 +94,13 @@ def line(channel: Mapping[str, Any], clock: Clockface) -> str:
         return "switched off"
     if channel["configured"] is False:
         return "not configured"
-    return f"ok, {waiting} waiting" if channel["waiting"] else "ok"
+    if not channel["waiting"]:
+        return "ok"
+    due = [channel["oldest_due_delivery_minutes"], channel["oldest_due_digest_minutes"]]
+    later = [at for at in channel["next_due_at"].values() if at]
+    if due == [None, None] and later:
+        return f"ok, {waiting} waiting, the next until {clock.at(_time(min(later)))}"
+    return f"ok, {waiting} waiting"
 
 
 def _time(text: str) -> datetime:

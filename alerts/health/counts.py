@@ -118,8 +118,8 @@ class HealthCounts:
     """What was created of late, by source (deliveries, digests)."""
 
     windows: dict[tuple[str, timedelta], list[Cell]]  # by source and span
-    waits: dict[tuple[str, str], dict[int, int]]  # last day, by channel and kind or RISK: rows by
-    # seconds
+    # By channel and kind, or RISK: rows by seconds, last day.
+    waits: dict[tuple[str, str], dict[int, int]]
     charts: dict[str, list[dict[str, Any]]]  # per_hour and per_day: a point a stretch, oldest first
 
 

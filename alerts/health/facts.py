@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from alerts import words
+from alerts import db, words
 from alerts.channels import provider_named
+from alerts.channels.names import SEND_CHANNELS
 from alerts.channels.provider import Provider
 from alerts.db import Row
 from alerts.failures import FailureCode
-from alerts.health.around import Around
+from alerts.health.around import RECORDS_LOCKED, Around
 from alerts.health.counts import Cell
 from alerts.health.input import Input
+from alerts.health.reading import Reading
 from alerts.health.runs import LockedOut, Runs
+from alerts.health.windows import DAY, HOUR
 from alerts.runs.engine_state import EngineState, true_since
-from alerts.words import Clockface
+from alerts.settings.config import Settings
+from alerts.settings.tokens import weak_tokens
+from alerts.words import Clockface, zone_of
 
+# How much newer than any sign of a run a success of a channel must be to prove another run.
+UNRECORDED_SECONDS = 60
 # What a message that is tried again met with its provider; a run that died says nothing of that.
 _TRIED = frozenset(set(FailureCode) - {FailureCode.SENDER_LOST})
 
@@ -110,7 +117,11 @@ class Facts:
     def who(self, channel: str) -> str:
         """The provider's name within a sentence."""
         provider = self.provider(channel)
-        return provider.title if provider else f"the provider of {words.channel(channel)}"
+        return (
+            provider.title or provider.name
+            if provider
+            else f"the provider of {words.channel(channel)}"
+        )
 
     def messages_on(self, number: int, channel: str) -> str:
         """``4 messages on email``."""
@@ -124,3 +135,66 @@ class Facts:
     def since_change(self, holds: Callable[[EngineState], bool]) -> datetime | None:
         """Since when ``holds(state)`` has been true of what the engine runs with."""
         return true_since(self.changes, holds)
+
+    def unrecorded_since(self) -> datetime | None:
+        """When a run was last heard of, where messages have gone out since that none can have
+        sent; None where nothing shows that."""
+        newest, gone = self.runs.newest_sign(), self.newest_success()
+        if newest is None or gone is None:
+            return None
+        allowed = UNRECORDED_SECONDS + abs(self.runs.clock_skew_seconds or 0)
+        return newest if (gone - newest).total_seconds() > allowed else None
+
+
+def facts_of(
+    conn: db.Connection,
+    reading: Reading,
+    settings: Settings,
+    channels: dict[str, dict[str, Any]],
+) -> Facts:
+    """Everything that the rules look at; ``channels`` as health tells them."""
+    runs, not_configured = reading.runs, FailureCode.CHANNEL_NOT_CONFIGURED.value
+    day, hour = reading.messages(DAY), reading.messages(HOUR)
+    off = {name for name, row in reading.states.items() if row["switched_off"]}  # deliberately
+    zone = zone_of(reading.engine.timezone, settings.timezone)
+    facts = Facts(
+        wall=Clockface(runs.now, zone),
+        business=Clockface(reading.now, zone),
+        runs=runs,
+        changes=reading.changes,
+        around=reading.around,
+        input=reading.input,
+        schedule=reading.schedule,
+        channels=channels,
+        last_hour=tallies(hour),
+        last_day=tallies(day),
+        came_in=sum(c.amount for c in hour if c.channel in SEND_CHANNELS),
+        oldest_due=_oldest_due(reading),
+        lapsed_claims=sum(row["lapsed_claims"] for row in reading.queue.values()),
+        not_configured=sum(
+            c.amount for c in day if c.failure_code == not_configured and c.channel not in off
+        ),
+        paused=reading.paused,
+        counts_stale_since=reading.counts_stale_since,
+        queue_differs=reading.queue_differs,
+        locked_out=tuple(
+            (each, reading.lock_holders[each.phase.letter])
+            for each in runs.locked_out()
+            if each.phase.letter in reading.lock_holders
+        ),
+        weak_tokens=tuple(weak_tokens(settings)),
+    )
+    if facts.unrecorded_since() is not None:
+        holders = db.fetch_all(conn, RECORDS_LOCKED)
+        return replace(facts, records_held_by=tuple(holders))
+    return facts
+
+
+def _oldest_due(reading: Reading) -> dict[str, datetime]:
+    """Since when the oldest due message of each channel that has one waits."""
+    found = {}
+    for name, row in reading.queue.items():
+        due = [each for each in (row["delivery"], row["digest"]) if each is not None]
+        if due:
+            found[name] = min(due)
+    return found

@@ -84,23 +84,24 @@ class Input:
         known = [each for each in (self.newest_index, self.newest_asset) if each is not None]
         return max(known, default=None)
 
-    def section(self, now: datetime) -> dict[str, Any]:
-        """Health's ``input``."""
+    def sections(self, now: datetime) -> dict[str, Any]:
+        """Health's ``input``, the age of each kind, and ``risk``: how near to an alert it is."""
         kinds = {
             "events": self.newest_event,
             "risk_indices": self.newest_index,
             "asset_risk": self.newest_asset,
         }
-        return {
-            **{name: _age(moment, now) for name, moment in kinds.items()},
-            "newest_alert_at": self.newest_alert and iso(self.newest_alert),
+        risk = {
             "highest_24h": self.highest,
             "threshold": FIRES_AT,
+            "newest_alert_at": self.newest_alert and iso(self.newest_alert),
         }
+        return {"input": {name: _age(moment, now) for name, moment in kinds.items()}, "risk": risk}
 
 
 def _age(moment: datetime | None, now: datetime) -> dict[str, Any]:
     if moment is None:
-        return {"newest_at": None, "age_hours": None}
-    hours = max(0.0, (now - moment).total_seconds() / 3600)
-    return {"newest_at": iso(moment), "age_hours": round(hours, 2)}
+        return {"newest_at": None, "age_hours": None, "age_seconds": None}
+    seconds = max(0, round((now - moment).total_seconds()))
+    age = {"age_hours": round(seconds / 3600, 2), "age_seconds": seconds}
+    return {"newest_at": iso(moment), **age}

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from alerts import words
+from alerts.channels.provider import Provider
 from alerts.failures import FailureClass, FailureCode
 from alerts.health.facts import Facts, Tally
 from alerts.health.reasons import DEGRADED, NOTE, Reason
@@ -33,7 +34,7 @@ def misconfigured(facts: Facts) -> Iterator[Reason]:
         waits = _waits(facts, name, channel)
         if lost:
             provider = facts.provider(name)
-            gone = words.listed(v.name for v in provider.credentials) if provider else "a provider"
+            gone = _settings_of(provider)
             message = f"{title} has lost its settings{told}: {gone} is no longer set; {waits}."
             action = (
                 f"Set it again {facts.place(secret=True)}; or name the channel in "
@@ -73,11 +74,18 @@ def channel_held(facts: Facts) -> Iterator[Reason]:
         yield Reason("channel_held", DEGRADED, message, action, since, name, page="/ops/setup")
 
 
+def _settings_of(provider: Provider | None) -> str:
+    """The variables by which a provider is set up."""
+    if provider is None:
+        return "its provider"
+    return words.listed(variable.name for variable in provider.credentials or provider.requires)
+
+
 def _mend(facts: Facts, name: str, code: str) -> str:
     """What to do about an operator's code."""
     provider, who = facts.provider(name), facts.who(name)
-    keys = words.listed(v.name for v in provider.credentials) if provider else "its key"
-    place = facts.place(secret=True)
+    keys = _settings_of(provider)
+    place = facts.place(secret=bool(provider and provider.credentials))
     bases = [v.name for v in provider.variables if v.name.endswith("_BASE")] if provider else []
     base = words.listed(bases) or keys
     told = {
@@ -188,7 +196,7 @@ def _failing(
     since = _moment(facts.channels[name]["last_success_at"])
     if failed == tried and since is not None:
         message += f"; the last one got through at {facts.wall.at(since)}"
-    due = facts.around.next_due.get(name)
+    due = facts.around.next_due.get(("deliveries", name))
     they = words.verb(failed, "It is", "They are")
     retried = f"{they} tried again from {facts.business.at(due)} on." if due else ""
     advice, include = _again(code)

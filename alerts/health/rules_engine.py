@@ -4,7 +4,7 @@ once they seem forgotten; and two deployments that do not know of each other."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from alerts import words
@@ -13,6 +13,8 @@ from alerts.health.reasons import DEGRADED, NOTE, Reason
 from alerts.runs.engine_state import EngineState, is_off
 
 FORGOTTEN_HOURS = 24
+# Somebody who tries a setting and takes it back makes two changes; nobody makes four a day.
+TURNS_AT_LEAST, TURNS_WITHIN = 4, timedelta(hours=24)
 
 
 def paused(facts: Facts) -> Iterator[Reason]:
@@ -89,19 +91,26 @@ def channel_off(facts: Facts) -> Iterator[Reason]:
 
 def two_deployments(facts: Facts) -> Iterator[Reason]:
     """Two sets of settings took turns, so two deployments run on one database."""
-    newest = facts.changes[:4]
-    if len(newest) < 4 or any(each.first_at is None for each in newest):
+    turns = _turns(facts.changes)
+    if len(turns) < TURNS_AT_LEAST or facts.wall.ago(turns[TURNS_AT_LEAST - 1]) > TURNS_WITHIN:
         return
-    one, other = newest[0].what(), newest[1].what()
-    if one == other or [each.what() for each in newest] != [one, other, one, other]:
-        return
-    since = newest[3].first_at
+    since = turns[-1]
     message = (
-        f"Two deployments have taken turns on this database since {facts.wall.at(since)}: "  # type: ignore[arg-type]
-        f"{_differences(newest[0], newest[1])}."
+        f"Two deployments have taken turns on this database since {facts.wall.at(since)}: "
+        f"{_differences(facts.changes[0], facts.changes[1])}."
     )
     action = "Stop the one that should not run; the runs tell by whom each was started."
     yield Reason("two_deployments", DEGRADED, message, action, since, page="/ops/runs")
+
+
+def _turns(changes: list[EngineState]) -> list[datetime]:
+    """When the settings changed to and fro between two, the newest change first."""
+    found: list[datetime] = []
+    for place, each in enumerate(changes):
+        if each.first_at is None or (place > 1 and each.what() != changes[place - 2].what()):
+            break
+        found.append(each.first_at)
+    return found
 
 
 def _severity(facts: Facts, since: datetime | None) -> str:

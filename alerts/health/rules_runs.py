@@ -15,11 +15,6 @@ from alerts.health.reasons import DEGRADED, FAILING, NOTE, Reason
 from alerts.health.runs import LockedOut, was_lost
 from alerts.phases import PHASES
 
-# One run that finds a phase under way is nothing; the next one would find it done. Of several hosts
-# that start together all but one find it so: counted for each of ALERTS_SENDERS.
-LOCKED_OUT_AT_LEAST = 2
-# How much newer than any sign of a run a success of a channel must be to prove another run.
-UNRECORDED_SECONDS = 60
 _NAMES = {phase.letter: f"phase {phase.letter.upper()} ({phase.name})" for phase in PHASES}
 
 
@@ -73,9 +68,8 @@ def _others_ran(last: dict[str, Any]) -> str:
     ran = [each["phase"].upper() for each in last["phases"] if each["status"] == "success"]
     if not ran:
         return "."
-    which = f"{words.verb(len(ran), 'phase', 'phases')} {words.listed(ran)}"
-    return f". {words.capital(which)} did their work.".replace("did their", words.verb(
-        len(ran), "did its", "did their"))  # fmt: skip
+    phases, its = ("Phase", "its") if len(ran) == 1 else ("Phases", "their")
+    return f". {phases} {words.listed(ran)} did {its} work."
 
 
 def never_run(facts: Facts) -> Iterator[Reason]:
@@ -109,15 +103,18 @@ def _what_it_held(held: int) -> str:
 
 
 def run_lost(facts: Facts) -> Iterator[Reason]:
-    """A run of the last day died and was closed by a later one."""
-    recent = facts.runs.recent
-    lost = [place for place, run in enumerate(recent) if was_lost(run) and _of_today(facts, run)]
+    """A run of the last day, or the last one that finished, died and was closed by another."""
+    recent, last = facts.runs.recent, facts.runs.last_finished or {"run_id": None}
+    lost = [
+        place
+        for place, run in enumerate(recent)
+        if was_lost(run) and (run["run_id"] == last["run_id"] or _of_today(facts, run))
+    ]
     if not lost:
         return
     run, newer = recent[lost[0]], recent[: lost[0]]
     started, heard = (datetime.fromisoformat(run[name]) for name in ("started_at", "heard_at"))
-    last = facts.runs.last_finished
-    is_last = last is not None and last["run_id"] == run["run_id"]
+    is_last = run["run_id"] == last["run_id"]
     doubts = sum(sum(each["in_doubt"].values()) for each in facts.channels.values())
     message = (
         f"The run of {facts.wall.at(started)} died at {facts.wall.at(heard)}, probably killed; "
@@ -178,11 +175,8 @@ def runs_late(facts: Facts) -> Iterator[Reason]:
 
 def runs_not_recorded(facts: Facts) -> Iterator[Reason]:
     """Messages go out, and no run is there that could have sent them."""
-    newest, gone = facts.runs.newest_sign(), facts.newest_success()
+    newest, gone = facts.unrecorded_since(), facts.newest_success()
     if newest is None or gone is None:
-        return
-    allowed = UNRECORDED_SECONDS + abs(facts.runs.clock_skew_seconds or 0)
-    if (gone - newest).total_seconds() <= allowed:
         return
     why = "the database does not take their records; the log of the last run says why"
     action = (

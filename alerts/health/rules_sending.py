@@ -45,8 +45,8 @@ def cap_reached(facts: Facts) -> Iterator[Reason]:
     """Runs end before the queue does."""
     ended = []
     for run in facts.runs.recent:
-        if run["status"] == "running":
-            continue
+        if run["status"] == "running" or "c" not in (run["skipped"] or {}):
+            continue  # one that sent nothing, as a phase alone
         if run["stopped_early"] not in ("cap", "deadline"):
             break
         ended.append(run)

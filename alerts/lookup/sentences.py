@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from alerts import db, words
 from alerts.channels.names import DIGEST_CHANNELS
 from alerts.failures import CLASS_OF, FailureClass, FailureCode
@@ -21,6 +24,16 @@ def about(case: Case) -> Said:
     verb = "shown" if case.in_app else "sent"
     refused = f"Not {verb}" if case.taken else f"Will not be {verb}"
     return Said(f"{refused}: {why.summary}.", why.action, why.page)
+
+
+def as_text(answer: Mapping[str, Any]) -> str:
+    """An explanation as plain text: a line a channel, and what to do below it."""
+    lines: list[str] = []
+    for each in answer["channels"]:
+        lines.append(f"{each['channel']}: {each['summary']}")
+        if each["action"]:
+            lines.append(f"-> {each['action']}")
+    return "\n".join(lines) + "\n"
 
 
 # -- what is to come ---------------------------------------------------------------------------

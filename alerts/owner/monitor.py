@@ -35,9 +35,9 @@ class Monitor:
         """Say that the run has begun; beside the run, which waits for nothing."""
         self._starting = self._ping("/start", run_id, b"", START_SECONDS)
 
-    def end(self, run_id: str, body: str, *, failed: bool, seconds: float = END_SECONDS) -> None:
+    def end(self, run_id: str, body: str, *, failed: bool) -> None:
         """Say how the run has ended, after the word of its start."""
-        ends = time.monotonic() + min(seconds, END_SECONDS)
+        ends = time.monotonic() + END_SECONDS
         if self._starting is not None:
             self._starting.join(max(0.0, ends - time.monotonic()))
         text = body.encode(errors="replace")[:BODY_MAX]

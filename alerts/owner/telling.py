@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -17,12 +18,13 @@ from alerts.clock import Clock
 from alerts.health.brief import brief, brief_text
 from alerts.health.report import get_health
 from alerts.owner import notices, trials
-from alerts.owner.monitor import END_SECONDS, Monitor
+from alerts.owner.monitor import Monitor
 from alerts.phases.context import LAST_RESORT_SECONDS, Stop
 from alerts.runs.record import RunRecord
 from alerts.settings.config import Settings, require_database_url
 
 STATEMENT_MS = 3000
+_LOOK_SECONDS = 0.2  # how soon a signal is seen
 _SPARE_SECONDS = 0.3  # of the time that a signal gives
 
 log = logging.getLogger("alerts.owner")
@@ -41,11 +43,27 @@ class Telling:
         self._clock = Clock(now or settings.clock)
         address = settings.owner.ping_url
         self._monitor = None if address is None or dry_run else Monitor(address, log)
+        self._over = threading.Event()
+        self._watcher: threading.Thread | None = None
 
     def started(self, record: RunRecord) -> None:
         """The run begins."""
-        if self._monitor is not None:
-            self._monitor.start(record.run_id)
+        if self._monitor is None:
+            return
+        self._monitor.start(record.run_id)
+        self._watcher = threading.Thread(
+            target=self._watch, args=(self._monitor, record.run_id), name="alerts-told", daemon=True
+        )
+        self._watcher.start()
+
+    def _watch(self, monitor: Monitor, run_id: str) -> None:
+        """Says that a run which is told to stop has failed, while it winds up: that may take all
+        the time that it has."""
+        while not self._over.is_set():
+            if self._stop.signalled.wait(_LOOK_SECONDS) and not self._over.is_set():
+                text = f"Run failed: interrupted by {self._stop.signal}\n"
+                monitor.end(run_id, text, failed=True)
+                return
 
     def not_started(self, summary: str) -> None:
         """There is not even a run to record."""
@@ -59,10 +77,16 @@ class Telling:
 
         Returns the health at its end, where somebody needs it and the database answers.
         """
+        if self._stop.signal and self._watcher is not None:
+            spent = time.monotonic() - self._stop.signalled_at
+            self._watcher.join(max(0.0, LAST_RESORT_SECONDS - _SPARE_SECONDS - spent))
+            if record.status != "failed":  # the signal came when the run was over
+                self._ping(record, None)
+            return None
+        self._over.set()
         owner = not self._quiet and bool(self._settings.owner.addresses or asked)
         health: Health | None = None
         if self._stop.signal or not (health_wanted or owner or self._monitor):
-            self._ping(record, None)
             return None
         try:
             with closing(self._connect()) as conn:
@@ -105,12 +129,7 @@ class Telling:
         if self._monitor is None:
             return
         body = _in_short(record) if health is None else brief_text(brief(health))
-        seconds = END_SECONDS
-        if self._stop.signal:  # what is left of the time that a signal gives
-            spent = time.monotonic() - self._stop.signalled_at
-            seconds = max(0.2, LAST_RESORT_SECONDS - _SPARE_SECONDS - spent)
-        failed = record.status == "failed"
-        self._monitor.end(record.run_id, body, failed=failed, seconds=seconds)
+        self._monitor.end(record.run_id, body, failed=record.status == "failed")
 
 
 def _in_short(record: RunRecord) -> str:

@@ -16,7 +16,7 @@ __all__ = ["ALL", "PHASES", "PHASE_CHOICES", "Counts", "Phase", "PhaseContext", 
 class Phase:
     """A phase: its letter, display name, locks and function.
 
-    ``shared``: as many hosts may run it at once as ALERTS_SENDERS says, others wait their turn.
+    ``shared``: as many hosts may run it at once as ALERTS_SENDERS says; other phases one host.
     ``cancellable``: a stop signal may cancel the running statement, because all of the phase's work
     is in statements that roll back.
     """

@@ -185,11 +185,40 @@ ruled AS (
     LEFT JOIN user_channel_prefs AS cp ON cp.user_id = a.user_id AND cp.channel = c.channel
     LEFT JOIN delivered AS d ON d.user_id = a.user_id AND d.channel = c.channel
 ),
+-- The events that have deliveries of this product day: a step of the index for each, however many
+-- the deliveries are.
+events_of_day AS MATERIALIZED (
+    WITH RECURSIVE step AS (
+        (
+            SELECT created_at, alert_event_id
+            FROM user_alert_deliveries
+            WHERE created_at >= %(day_start)s AND created_at <= %(now)s
+              AND alert_event_id IS NOT NULL
+            ORDER BY created_at, alert_event_id
+            LIMIT 1
+        )
+        UNION ALL
+        SELECT next.created_at, next.alert_event_id
+        FROM step
+        CROSS JOIN LATERAL (
+            SELECT d.created_at, d.alert_event_id
+            FROM user_alert_deliveries AS d
+            WHERE (d.created_at, d.alert_event_id) > (step.created_at, step.alert_event_id)
+              AND d.created_at <= %(now)s AND d.alert_event_id IS NOT NULL
+            ORDER BY d.created_at, d.alert_event_id
+            LIMIT 1
+        ) AS next
+    )
+    SELECT DISTINCT alert_event_id FROM step
+),
 used AS MATERIALIZED (  -- instant deliveries of this product day
     SELECT d.user_id, d.channel, count(*) AS instant
-    FROM interested AS i
-    JOIN user_alert_deliveries AS d ON d.user_id = i.user_id
-    WHERE d.channel = ANY ({quota_channels})
+    FROM events_of_day AS e
+    CROSS JOIN bounds AS b
+    JOIN user_alert_deliveries AS d
+        ON d.alert_event_id = e.alert_event_id AND d.user_id BETWEEN b.first_id AND b.last_id
+    WHERE (%(allowlist)s::bigint[] IS NULL OR d.user_id = ANY (%(allowlist)s::bigint[]))
+      AND d.channel = ANY ({quota_channels})
       AND d.delivery_kind = 'instant'
       AND d.status IN ('queued', 'sent')
       AND d.created_at >= %(day_start)s

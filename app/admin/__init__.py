@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, g
 
 from alerts import questions
 from alerts.questions import Caller, NotFound, Question, Subject
 from alerts.readers import BadValue
 from app.admin.token import check_token, refuse_body
 from app.current import business_now, database, settings
-from app.errors import ApiError
+from app.errors import ApiError, wants_text
 from app.params import bad_parameter, read_query
 
 ROUTES = (
@@ -49,25 +49,27 @@ def _view(question: Question) -> Callable[..., tuple[Any, int] | Response]:
         values = read_query(question.parameters)
         caller = Caller(settings(), business_now(), g.token_key_id)
         try:
-            row = _row(question.subject, path)
-            with database().transaction(read_only=not question.writes) as conn:
-                answer = question.ask(conn, caller, **row, **values)
+            answer = _answer(question, caller, {**_row(question.subject, path), **values})
         except NotFound as error:
             text = f"No {error.what} has this id."
             raise ApiError(404, f"{error.what}_not_found", text) from None
         except BadValue as error:
             raise bad_parameter(error.name, f"takes {error.takes}") from None
         status = 503 if question.failed(answer, **values) else 200
-        if question.text is not None and _wants_text():
+        if question.text is not None and wants_text():
             return Response(question.text(answer), status, mimetype="text/plain")
         return answer, status
 
     return view
 
 
-def _wants_text() -> bool:
-    """Whether the client prefers plain text; programs that say nothing get JSON."""
-    return request.accept_mimetypes.best_match(("application/json", "text/plain")) == "text/plain"
+def _answer(question: Question, caller: Caller, values: Mapping[str, Any]) -> questions.Answer:
+    if question.seconds is not None:
+        return database().within(
+            question.seconds, lambda conn: question.ask(conn, caller, **values)
+        )
+    with database().transaction(read_only=not question.writes) as conn:
+        return question.ask(conn, caller, **values)
 
 
 def _row(subject: Subject | None, path: Mapping[str, str]) -> dict[str, Any]:

@@ -21,7 +21,6 @@ from alerts.health.reasons import CODES
 PREFIX = "alerts_engine_"
 HEALTH_STATUSES = ("ok", "degraded", "failing")
 _UNITS = ("seconds",)
-INPUTS = ("events", "risk_indices", "asset_risk")
 _SOURCES = {"deliveries": "delivery", "digests": "digest"}  # and how one of them is called
 _CAN_FAIL = tuple(code for code in FailureCode if CLASS_OF[code] is not FailureClass.POLICY)
 _PERCENTILES = {"p50": "50", "p95": "95", "p99": "99"}
@@ -273,7 +272,7 @@ def _input(health: Mapping[str, Any]) -> Iterator[GaugeMetricFamily]:
     yield gauge(
         "input_age_seconds",
         "How old the newest row is that the engine has to read.",
-        [((source,), _times(3600, health["input"][source]["age_hours"])) for source in INPUTS],
+        [((source,), each["age_seconds"]) for source, each in health["input"].items()],
         ("source",),
     )
 
@@ -288,7 +287,3 @@ def _timestamp(moment: str | None) -> float | None:
 
 def _seconds(milliseconds: float | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
-
-
-def _times(factor: float, value: float | None) -> float | None:
-    return None if value is None else factor * value

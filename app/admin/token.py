@@ -8,6 +8,13 @@ from app.current import wrong_tokens
 from app.errors import ApiError
 from app.tokens import SAFE_METHODS, holder_of, read_only
 
+_MISSING = "No token was sent: the header x-internal-token takes that of INTERNAL_RUNNER_TOKEN."
+_REFUSED = (
+    "The token that was sent is none of those that the web app was started with: the right one is "
+    "in its variable INTERNAL_RUNNER_TOKEN, or for reading alone in INTERNAL_READ_TOKEN. After a "
+    "change there the web app has to be started anew."
+)
+
 
 def check_token() -> None:
     """Let only callers with a token pass: 503 where none is set that opens anything, 401 without
@@ -17,7 +24,7 @@ def check_token() -> None:
     if holder is None:
         if sent:
             wrong_tokens().slow_down(request.remote_addr or "")
-        raise ApiError(401, "unauthorized", "The header x-internal-token is missing or wrong.")
+        raise ApiError(401, "unauthorized", _REFUSED if sent else _MISSING)
     if not holder.may_write and request.method not in SAFE_METHODS:
         raise read_only()
     g.token_key_id = holder.key_id

@@ -33,7 +33,7 @@ PAGES = (
     ("/retry", acting.retry, ("GET", "POST")),
     ("/pause", acting.pause, ("GET", "POST")),
     ("/audit", acting.audit, ("GET",)),
-    ("/setup", setup.setup, ("GET",)),
+    ("/setup", setup.setup, ("GET", "POST")),
     ("/sign-out", signing.sign_out, ("POST",)),
 )
 

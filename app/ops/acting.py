@@ -18,7 +18,7 @@ from app.ops.asking import address, answer, asked
 from app.ops.rendering import page
 
 # The audit entry of what was just done.
-_DONE = Parameter("done", ID)
+DONE = Parameter("done", ID)
 _SHOWN = Parameter("shown", integer(0, 10**12), required=True)
 _OUT_OF = Parameter("out_of", integer(0, 10**12), required=True)
 _ACTION = Parameter("action", choice(("pause", "resume")), required=True)
@@ -37,7 +37,7 @@ def retry() -> str | AnyResponse:
     given: MultiDict[str, str] = request.args.copy()
     if not given.get("kind"):
         given["kind"] = "deliveries"
-    values = asked((_DONE, *of_query), given)
+    values = asked((DONE, *of_query), given)
     return _preview(values)
 
 
@@ -45,7 +45,7 @@ def _preview(values: dict[str, Any], *, changed: bool = False, unticked: bool = 
     done = values.get("done")
     with database().transaction(read_only=False) as conn:  # it locks rows while it counts them
         found = answer(conn, questions.RETRY_FAILED, **_requested(values), dry_run=True)
-        entry = _entry(conn, done)
+        entry = entry_of(conn, done)
     return page(
         "retry", found=found, values=_requested(values), done=entry, changed=changed,
         unticked=unticked, includes=requeue.INCLUDES, codes=[code.value for code in FailureCode],
@@ -56,7 +56,7 @@ def _preview(values: dict[str, Any], *, changed: bool = False, unticked: bool = 
 def _retry() -> str | AnyResponse:
     ticked = request.form.get("twice") == "yes"
     parameters = [each for each in questions.RETRY_FAILED.parameters if each.name != "dry_run"]
-    values = asked((_SHOWN, _OUT_OF, *parameters), _of_form("csrf", "twice"))
+    values = asked((_SHOWN, _OUT_OF, *parameters), form_values("csrf", "twice"))
     requested = _requested(values)
     if "unknown" in requested["include"] and not ticked:
         return _preview(values, unticked=True)
@@ -78,10 +78,10 @@ def pause() -> str | AnyResponse:
     """GET shows what is paused; POST pauses or resumes."""
     if request.method == "POST":
         return _pause()
-    done = asked((_DONE,))["done"]
+    done = asked((DONE,))["done"]
     with database().transaction() as conn:
         health = answer(conn, questions.HEALTH, fail_on=None)
-        entry = _entry(conn, done)
+        entry = entry_of(conn, done)
     return page(
         "pause", paused=health["paused"], channels_told=health["channels"], done=entry,
         send_channels=SEND_CHANNELS, longest=pauses.LONGEST_REASON,
@@ -91,7 +91,7 @@ def pause() -> str | AnyResponse:
 def _pause() -> AnyResponse:
     pausing = request.form.get("action") == "pause"
     question = questions.PAUSE if pausing else questions.RESUME
-    values = asked((_ACTION, *question.parameters), _of_form("csrf"))
+    values = asked((_ACTION, *question.parameters), form_values("csrf"))
     values.pop("action")
     with database().transaction(read_only=False) as conn:
         done = answer(conn, question, **values)
@@ -109,7 +109,7 @@ def audit() -> str:
     )  # fmt: skip
 
 
-def _entry(conn: db.Connection, action_id: int | None) -> dict[str, Any] | None:
+def entry_of(conn: db.Connection, action_id: int | None) -> dict[str, Any] | None:
     """An entry of the audit."""
     if not action_id:
         return None
@@ -117,6 +117,6 @@ def _entry(conn: db.Connection, action_id: int | None) -> dict[str, Any] | None:
     return found[0] if found and found[0]["id"] == action_id else None
 
 
-def _of_form(*apart: str) -> MultiDict[str, str]:
+def form_values(*apart: str) -> MultiDict[str, str]:
     """The form's fields but for those that are looked at apart."""
     return MultiDict([pair for pair in request.form.items(multi=True) if pair[0] not in apart])

@@ -38,11 +38,15 @@ def asked(
     return read_query(parameters, told)
 
 
+def caller() -> Caller:
+    """The session, as who asks."""
+    return Caller(settings(), business_now(), g.session.key_id)
+
+
 def answer(conn: db.Connection, question: Question, **values: Any) -> Answer:
     """Ask in the name of the session. Raises :class:`ApiError` as the endpoint answers."""
-    caller = Caller(settings(), business_now(), g.session.key_id)
     try:
-        return question.ask(conn, caller, **values)
+        return question.ask(conn, caller(), **values)
     except NotFound as error:
         raise ApiError(404, f"{error.what}_not_found", f"No {error.what} has this id.") from None
     except BadValue as error:
@@ -61,12 +65,17 @@ def row_id(question: Question, text: str) -> Any:
 
 def address(path: str, values: Mapping[str, Any] | None = None, /, **more: Any) -> str:
     """A page's address with the values that are set; the choice of UTC goes along."""
+    in_utc = request.args.get(UTC) == "1"
+    if not values and not more and not in_utc:
+        return path
+    path, mark, place = path.partition("#")
     path, _, query = path.partition("?")
     told = {name: _text(value) for name, value in {**(values or {}), **more}.items()}
     told = {name: text for name, text in told.items() if text}
-    if request.args.get(UTC) == "1":
+    if in_utc:
         told.setdefault(UTC, "1")
-    return "?".join(filter(None, (path, "&".join(filter(None, (query, urlencode(told)))))))
+    query = "&".join(filter(None, (query, urlencode(told))))
+    return "?".join(filter(None, (path, query))) + mark + place
 
 
 def _text(value: Any) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from alerts import questions
+from alerts import db, questions
 from alerts.channels.names import CHANNELS, SEND_CHANNELS
 from alerts.failures import CLASS_OF, FailureClass, FailureCode
+from alerts.questions import Answer
 from app.current import business_now, database
 from app.ops import charts
-from app.ops.asking import answer, asked
+from app.ops.asking import answer, asked, caller
 from app.ops.rendering import page
 from app.ops.verdict import verdict
 
@@ -21,9 +22,13 @@ WINDOWS = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(d
 def overview() -> str:
     """Is all well, and if not, why and which button mends it."""
     asked(())
-    with database().transaction() as conn:
-        health = answer(conn, questions.HEALTH, fail_on=None)
-        listed = answer(conn, questions.RUNS, limit=charts.RUNS_SHOWN)["runs"]
+    who = caller()
+
+    def read(conn: db.Connection) -> tuple[Answer, list[Any]]:
+        health = questions.HEALTH.ask(conn, who, fail_on=None)
+        return health, questions.RUNS.ask(conn, who, limit=charts.RUNS_SHOWN)["runs"]
+
+    health, listed = database().within(questions.HEALTH_SECONDS, read)
     interval = health["schedule"]["expected_interval_minutes"]
     blocks = charts.strip(listed, interval)
     return page(

@@ -31,11 +31,15 @@ class Session:
 
 def begin(response: Response, holder: Holder) -> None:
     """Sign a browser in."""
-    value = _signer(holder).dumps(secrets.token_urlsafe(12))
     response.set_cookie(
-        COOKIE, str(value), max_age=LASTS_SECONDS, path="/", secure=True, httponly=True,
+        COOKIE, new_value(holder), max_age=LASTS_SECONDS, path="/", secure=True, httponly=True,
         samesite="Strict",
     )  # fmt: skip
+
+
+def new_value(holder: Holder) -> str:
+    """What the cookie of a new session holds."""
+    return str(_signer(holder).dumps(secrets.token_urlsafe(12)))
 
 
 def end(response: Response) -> None:

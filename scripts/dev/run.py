@@ -34,14 +34,17 @@ from scripts.dev.database import (
     stop_server,
 )
 from scripts.dev.place import DevDbError
+from scripts.sample import bad_day
 
 DESCRIPTION = """\
 Runs the whole product on this machine: starts an embedded PostgreSQL (or uses the database that
 DATABASE_URL names), applies the migrations, loads the sample data, runs the engine over its days
-2022-02-21 to 2022-03-08, and starts the web app on 127.0.0.1:5000 (PORT changes the port) with its
-clock just after. The last full run's JSON lines go to standard output, everything else to standard
-error. Nothing is sent: messages become files in .dev/outbox or ALERTS_OUTBOX_DIR. Your engine
-settings apply, but credentials are ignored. The next start repeats only the last run.
+2022-02-21 to 2022-03-08, and after them over one bad day on which providers refuse, stall and hang
+up, and starts the web app on 127.0.0.1:5000 (PORT changes the port) with its clock just after. The
+last full run's JSON lines go to standard output, everything else to standard error. Nothing is
+sent: messages become files in .dev/outbox or ALERTS_OUTBOX_DIR, those of the bad day go to a
+stand-in on this machine. Your engine settings apply, but credentials are ignored. The next start
+repeats only the last runs.
 """
 STATE = CHECKOUT / ".dev"
 OUTBOX = STATE / "outbox"
@@ -49,7 +52,8 @@ REPLAY_FROM, REPLAY_TO = "2022-02-21", "2022-03-07"
 # The replay ends a day early, because the day on which Brent peaked belongs to the last run. The
 # first time its output shows a full day's work; later starts show that nothing is done twice.
 LAST_RUN = "2022-03-08T18:30:00+00:00"
-WEB_CLOCK = "2022-03-08T19:00:00+00:00"
+# The day after is one on which much goes wrong, for the web app to tell about.
+WEB_CLOCK = bad_day.AFTER
 # Stored in the database itself, because a file would outlive it.
 REPLAYED = f"Sample data, replayed {REPLAY_FROM} to {REPLAY_TO} by scripts/run"
 # The caller's settings apply, except accounts and tokens, because no sample message may leave this
@@ -104,6 +108,9 @@ def run(once: bool) -> None:
         )
     say(f"Messages are in {environment['ALERTS_OUTBOX_DIR']}")
     if not once:
+        with _one_at_a_time():
+            say(f"Then a bad day, {bad_day.DAY}: providers refuse, stall and hang up ...")
+            _script(environment, "sample/bad_day.py")
         _serve(environment, port)
 
 
@@ -168,6 +175,7 @@ def _environment(database_url: str, port: int) -> dict[str, str]:
         "ALERTS_APP_BASE_URL": f"http://127.0.0.1:{port}",
         "ALERTS_RUN_SPOOL": str(STATE / "alerts_runs_spool.jsonl"),
         "ALERTS_CLOCK": WEB_CLOCK,
+        "ALERTS_EXPECTED_INTERVAL_MINUTES": str(bad_day.INTERVAL_MINUTES),
     }
     fixed = {
         "DATABASE_URL": database_url,
@@ -302,11 +310,13 @@ def _show_ways_in(environment: dict[str, str], port: int) -> None:
     token, clock = environment["INTERNAL_RUNNER_TOKEN"], environment["ALERTS_CLOCK"]
     base = f"http://127.0.0.1:{port}"
     admin = f"curl -H 'x-internal-token: {token}' '{base}/internal/alerts/engine"
-    say(f"The web app is at {base}, its clock at {clock}. Admin token: {token}")
+    say(f"The web app is at {base}, its clock at {clock}.")
     say(f"  curl '{base}/alerts/events/latest?limit=5'")
     say(f"  {admin}/health'")
     say(f"  {admin}/runs?limit=5'")
     say("Press Ctrl-C to stop.")
+    say(f"The operator's page: {base}/ops")
+    say(f"Sign in with the token: {token}")
 
 
 if __name__ == "__main__":

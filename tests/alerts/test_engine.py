@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from alerts.locks import PhaseLocks
 from alerts.phases import PHASES
 from alerts.runs.record import RunItem
 from alerts.settings.config import ConfigError, Settings
-from tests.support import CHECKOUT
+from tests.support.prefork import run_module
 from tests.support.queue_world import delivery, queue_instants, row_of, statuses
 from tests.support.run_world import (
     KILL_WHO_INSERTS_EVENTS,
@@ -266,12 +265,12 @@ def test_two_runners_at_once_send_each_message_once(
         "ALERTS_OUTBOX_DIR": str(tmp_path / "outbox"),
         "PATH": "/usr/bin:/bin",
     }
-    command = [sys.executable, "-m", "alerts.runner", "--phase", "c", "--log-json"]
-    start = partial(subprocess.Popen, command, cwd=CHECKOUT, env=environ, text=True)
-    runners = [start(stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) for _ in range(2)]
-    lines = [runner.communicate(timeout=60)[0].splitlines() for runner in runners]
+    start = partial(run_module, "alerts.runner", ["--phase", "c", "--log-json"], tmp_path)
+    with ThreadPoolExecutor(2) as threads:
+        runners = list(threads.map(start, [environ] * 2))
     assert [runner.returncode for runner in runners] == [0, 0]
-    tallies = [json.loads(printed[0])["counts"].get("deliveries", {}) for printed in lines]
+    lines = [runner.stdout.splitlines()[0] for runner in runners]
+    tallies = [json.loads(line)["counts"].get("deliveries", {}) for line in lines]
     assert sum(tally.get("sent", 0) for tally in tallies) == count
     assert value(conn, "SELECT max(attempts) FROM user_alert_deliveries") == 1
     assert statuses(conn) == {"sent": count}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
@@ -22,9 +20,11 @@ from alerts import db, migrations, preflight, runner
 from alerts.cli import commands
 from tests.support import CHECKOUT
 from tests.support.pooler_double import Pooler
+from tests.support.prefork import run_module
 from tests.support.web import CLOSED_PORT
 from tests.support.world import NOW, add_alert, add_delivery, add_user, query, run
 
+EMAIL, CHAT = "ALERTS_OWNER_EMAIL", "ALERTS_OWNER_TELEGRAM_CHAT_ID"
 # An environment with which nothing is to be said.
 COMPLETE = {
     "INTERNAL_RUNNER_TOKEN": "hush-token-that-is-long-enough",
@@ -35,7 +35,8 @@ COMPLETE = {
     "TWILIO_ACCOUNT_SID": "AC1",
     "TWILIO_AUTH_TOKEN": "hush-twilio",
     "TWILIO_PHONE_NUMBER": "+31600000000",
-    "ALERTS_OWNER_EMAIL": "hush-owner@example.com",
+    EMAIL: "hush-owner@example.com",
+    CHAT: "77001",
 }
 IDS = {
     "errors": {
@@ -108,6 +109,8 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
         ({"ALERTS_SEND_ALLOWLIST_USER_IDS": "1,2"}, "allowlist_active"),
         ({"ALERTS_APP_BASE_URL": ""}, "app_base_url_missing"),
         ({"ALERTS_APP_BASE_URL": "http://app.example.com"}, "one_click_missing"),
+        ({EMAIL: "", CHAT: ""}, "owner_unknown"),
+        ({EMAIL: "", "ALERTS_CHANNELS_OFF": "telegram"}, ["owner_unreachable", "channel_off"]),
         ({"INTERNAL_RUNNER_TOKEN": ""}, "token_missing"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-of-23-characters.."}, "token_short"),
         ({"INTERNAL_RUNNER_TOKEN": "hush-new-that-is-long-enough,hush-old"}, "token_short"),
@@ -121,9 +124,10 @@ def test_it_changes_nothing(database_url: str, conn: Connection) -> None:
     ],
 )
 def test_what_is_worth_knowing_is_a_warning(
-    database_url: str, changes: dict[str, str], warning: str
+    database_url: str, changes: dict[str, str], warning: str | list[str]
 ) -> None:
-    assert ids(report(database_url, **changes)) == ([], [warning])
+    expected = [warning] if isinstance(warning, str) else warning
+    assert ids(report(database_url, **changes)) == ([], expected)
 
 
 def test_a_switch_that_says_neither_yes_nor_no_is_told_apart(database_url: str) -> None:
@@ -143,7 +147,7 @@ def test_without_any_provider_nobody_gets_anything(database_url: str) -> None:
         name for name in COMPLETE if name.startswith(("EMAIL", "SMTP", "TELEGRAM", "TWILIO"))
     ]
     answer = report(database_url, **dict.fromkeys(nothing, ""))
-    assert ids(answer) == ([], ["no_channel"])
+    assert ids(answer) == ([], ["owner_unreachable", "no_channel"])
     assert answer["channels_configured"] == {"email": False, "telegram": False, "sms": False}
 
 
@@ -340,15 +344,9 @@ def test_a_pooler_is_told_and_runs_are_refused_there(
 
 
 def run_preflight(**environ: str) -> tuple[int, dict[str, Any], str]:
-    ended = subprocess.run(
-        [sys.executable, "-m", "alerts", "preflight", "--json"],
-        cwd=CHECKOUT,
-        env={"PATH": os.environ["PATH"], **environ},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    return ended.returncode, json.loads(ended.stdout), ended.stderr.decode()
+    given = {"PATH": os.environ["PATH"], **environ}
+    ended = run_module("alerts", ["preflight", "--json"], CHECKOUT, given)
+    return ended.returncode, json.loads(ended.stdout), ended.stderr
 
 
 def test_the_command_ends_with_0_without_errors(database_url: str) -> None:

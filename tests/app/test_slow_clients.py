@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests.app.test_gunicorn import TOKEN, Served, serving
+from tests.support.databases import TestServer
 from tests.support.web import PREFIX
 
 MANY = 40
@@ -29,6 +31,9 @@ SLOW = {
     "all but the last line end": b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r",
     "half a body": HEAD + b"Content-Length: 1000\r\n\r\nchan",
     "no body yet": HEAD + b"Content-Length: 1000\r\n\r\n",
+    "half a form": b"POST /ops/login HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\ntoken=a",
+    "a chunked form": b"POST /ops/login HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "a form too long": b"POST /ops/login HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\n",
     "half a chunk": HEAD + b"Transfer-Encoding: chunked\r\n\r\nff\r\nchan",
     "an endless head": b"GET /healthz HTTP/1.1\r\nA: " + b"a" * 60_000,
     "half a second request": b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\nGET /heal",
@@ -37,10 +42,12 @@ SLOW = {
 }
 
 
-@pytest.fixture
-def server(database_url: str, tmp_path: Path) -> Iterator[Served]:
-    with serving(database_url, tmp_path / "log") as served:
+@pytest.fixture(scope="module")
+def server(test_server: TestServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    name = test_server.create(migrated=True)
+    with serving(test_server.url(name), tmp_path_factory.mktemp("web") / "log") as served:
         yield served
+    test_server.drop(name)
 
 
 @contextmanager
@@ -71,7 +78,7 @@ def repeating(act: Callable[[], None], every: float) -> Iterator[None]:
         thread.join()
 
 
-def slowest(server: Served, seconds: float = 1.5) -> float:
+def slowest(server: Served, seconds: float = 0.5) -> float:
     """How long the slowest of the answers took that were asked for one after another."""
     found, ends = [], time.monotonic() + seconds
     while time.monotonic() < ends:
@@ -123,6 +130,19 @@ def test_a_head_that_arrives_in_pieces_is_answered(server: Served) -> None:
         assert client.recv(1) == b""
 
 
+def test_a_form_that_arrives_in_pieces_is_read_as_a_whole(server: Served) -> None:
+    form = b"token=" + quote(TOKEN).encode()
+    head = b"POST /ops/login HTTP/1.1\r\nHost: a\r\nContent-Type: %s\r\ncontent-length: 0%d\r\n\r\n"
+    whole = head % (b"application/x-www-form-urlencoded", len(form)) + form
+    with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
+        for start in range(0, len(whole), 40):
+            client.sendall(whole[start : start + 40])
+            server.get("/healthz")  # the piece has been read by now
+        assert status_of(client) == 303
+        client.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")  # the same connection
+        assert status_of(client) == 200
+
+
 def test_requests_sent_at_once_are_answered_one_after_another(server: Served) -> None:
     request = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
@@ -141,8 +161,8 @@ def test_a_head_without_end_is_given_up(server: Served) -> None:
         assert time.monotonic() - started < PROMPT
 
 
-def test_slow_clients_do_not_delay_the_end(server: Served) -> None:
-    with clients(server.port, b"GET /heal"):
+def test_slow_clients_do_not_delay_the_end(database_url: str, tmp_path: Path) -> None:
+    with serving(database_url, tmp_path / "log") as server, clients(server.port, b"GET /heal"):
         assert server.get("/healthz")[0] == 200
         server.process.terminate()
         started = time.monotonic()

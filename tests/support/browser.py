@@ -45,13 +45,18 @@ def launched() -> Iterator[Browser]:
     """Yield a running Chromium; asking takes a second or two."""
     from playwright.sync_api import sync_playwright
 
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(**chromium_options())
+        yield browser
+        browser.close()
+
+
+def chromium_options() -> dict[str, Any]:
+    """What playwright launches the system's Chromium with."""
     options = [f"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {LOOPBACK}"]
     if os.geteuid() == 0:  # Chromium refuses root its sandbox
         options.append("--no-sandbox")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=options)
-        yield browser
-        browser.close()
+    return {"executable_path": _chromium(), "args": options}
 
 
 class Browsing:
@@ -123,7 +128,10 @@ def axe_problems(page: Page) -> list[str]:
     """
     from axe_playwright_python.sync_playwright import Axe
 
-    options = {"runOnly": {"type": "tag", "values": AXE_RULES}}
+    options = {
+        "runOnly": {"type": "tag", "values": AXE_RULES},
+        "resultTypes": ["violations"],  # it need not tell each element that is well
+    }
     found = Axe().run(page, options=options).response["violations"]
     return [f"{rule['id']}: {node['html']}" for rule in found for node in rule["nodes"]]
 

@@ -95,4 +95,8 @@ def validator(schema: str) -> Any:
 
 
 def problem_of(error: Any) -> str:
+    """Where what is wrong; of alternatives the one that comes closest."""
+    context = getattr(error.kind, "context", None)
+    if context:
+        return "; ".join(map(problem_of, min(context, key=len)))
     return f"{'/'.join(map(str, error.instance_path)) or 'the answer'}: {error.message[:300]}"

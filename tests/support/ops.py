@@ -70,6 +70,12 @@ def cookie(client: FlaskClient) -> str | None:
     return found.value if found else None
 
 
+def session_of(app: Flask, token: str = TOKEN) -> dict[str, Any]:
+    """The cookie that signing in gives, as a browser is told of it."""
+    place = {"domain": "127.0.0.1", "path": "/", "secure": True, "sameSite": "Strict"}
+    return {"name": COOKIE, "value": cookie(signed_in(app, token)) or "", "httpOnly": True, **place}
+
+
 def words_of(text: str) -> str:
     """What a page says, without its marks."""
     shown = re.sub(r"(?s)<(script|style|title|svg)\b.*?</\1>", " ", text)

@@ -21,24 +21,36 @@ import time
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 from tests.support import CHECKOUT
 
 LARGEST_REQUEST = 1 << 20
+_lock = Lock()  # several threads may start programs
 SERVER = "from tests.support.prefork import serve; serve()"
 
 
 def run_module(
-    module: str, arguments: Sequence[str], folder: Path, environ: Mapping[str, str]
+    module: str,
+    arguments: Sequence[str],
+    folder: Path,
+    environ: Mapping[str, str],
+    terminal: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``python -m module`` to its end; it has a minute."""
+    """Run ``python -m module`` to its end; it has a minute.
+
+    With a ``terminal``, a file descriptor, it reads and writes there; else it has no input.
+    """
     request = json.dumps([module, [*arguments], str(folder), dict(environ)]).encode()
     answer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with answer, theirs, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        files = [out.fileno(), err.fileno(), theirs.fileno()]
-        socket.send_fds(_server(), [request], files)
+        own = [os.open(os.devnull, os.O_RDONLY), out.fileno(), err.fileno()]
+        files = own if terminal is None else [terminal] * 3
+        with _lock:
+            socket.send_fds(_server(), [request], [*files, theirs.fileno()])
         theirs.close()
+        os.close(own[0])
         answer.settimeout(60)
         pid = int(answer.recv(20))
         try:
@@ -89,7 +101,7 @@ def serve() -> None:
     gc.freeze()  # what the programs share is neither looked at nor copied at their ends
     requests = socket.socket(fileno=os.dup(0))
     while True:
-        request, files, _, _ = socket.recv_fds(requests, LARGEST_REQUEST, 3)
+        request, files, _, _ = socket.recv_fds(requests, LARGEST_REQUEST, 4)
         if not request:
             os._exit(0)
         if os.fork() == 0:
@@ -109,25 +121,26 @@ def _forget_the_ended() -> None:
         pass
 
 
-def _attend(request: bytes, out: int, err: int, answer: int) -> None:
+def _attend(request: bytes, *files: int) -> None:
     """Fork once more, to see how the program ends while others are started."""
+    *streams, answer = files
     pid = os.fork()
     if pid == 0:
         os.close(answer)
-        _become(out, err, *json.loads(request))
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        _become(*json.loads(request))
         return
+    for stream in streams:
+        os.close(stream)
     os.write(answer, str(pid).encode())
     _, status = os.waitpid(pid, 0)
     os.write(answer, str(os.waitstatus_to_exitcode(status)).encode())
     os._exit(0)
 
 
-def _become(
-    out: int, err: int, module: str, arguments: list[str], folder: str, environ: dict[str, str]
-) -> None:
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(out, 1)
-    os.dup2(err, 2)
+def _become(module: str, arguments: list[str], folder: str, environ: dict[str, str]) -> None:
     sys.stdout = open(1, "w", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
     sys.stderr = open(  # noqa: SIM115
         2, "w", encoding="utf-8", errors="backslashreplace", closefd=False, buffering=1

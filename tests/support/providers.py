@@ -283,13 +283,16 @@ class HttpProvider:
 
 def _read_request(file: Any, connection: int) -> Request | None:
     start = file.readline()
-    if not start:
+    if not start.endswith(b"\n"):
         return None
     headers = {}
     while (line := file.readline()) not in (b"\r\n", b""):
         name, _, value = line.decode("latin-1").partition(":")
         headers[name.lower()] = value.strip()
-    body = file.read(int(headers.get("content-length", "0")))
+    length = int(headers.get("content-length", "0"))
+    body = file.read(length)
+    if len(body) < length:  # the client was killed
+        return None
     return Request(start.split()[1].decode(), headers, body, connection)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -13,10 +14,40 @@ import psycopg2
 
 from alerts.phases.context import PhaseContext
 from alerts.phases.send import claims
-from alerts.phases.send.claims import QUEUES, Claim, Claimed, Queue
+from alerts.phases.send.claims import QUEUES, Claim, Claimed, Mark, Queue
 from alerts.phases.send.content import Contents
 from alerts.phases.send.shares import Part
 from alerts.phases.send.statements import Session
+
+# How long a claim goes on from where the last one ended. What enters the queue before that place
+# (a retry, a row made late) waits no longer than this and the end of what is due.
+GO_ON_SECONDS = 5.0
+
+
+class Marks:
+    """How far the claims of a run have come in each queue and channel.
+
+    What they have passed has left the queue, but its entries stay in the index until a vacuum, and
+    a claim that begins at the oldest one again reads past all of them.
+    """
+
+    def __init__(self) -> None:
+        self._found: dict[Part, tuple[Mark, float]] = {}  # with when to begin anew
+
+    def of(self, part: Part) -> Mark | None:
+        """Where to go on; None: at the oldest row."""
+        mark, ends = self._found.get(part, (None, 0.0))
+        return mark if time.monotonic() < ends else None
+
+    def move(self, part: Part, mark: Mark, *, anew: bool) -> None:
+        """A claim has come this far, and may not have come to the end; ``anew``: it began at the
+        oldest row."""
+        ends = time.monotonic() + GO_ON_SECONDS if anew else self._found[part][1]
+        self._found[part] = (mark, ends)
+
+    def forget(self, part: Part) -> None:
+        """Begin at the oldest row again."""
+        self._found.pop(part, None)
 
 
 @dataclass(frozen=True)
@@ -55,6 +86,7 @@ class Claimer:
     def __init__(self, context: PhaseContext, contents: Contents) -> None:
         self._context = context
         self._contents = contents
+        self._marks = Marks()
         self._beside: Session | None = None
         self._under_way: Future[Found] | None = None
         self.can_work_beside = context.open_connection is not None
@@ -81,15 +113,33 @@ class Claimer:
         return found
 
     def _claim_from(self, session: Session, queue: Queue, found: Found) -> None:
+        wanted, taken = found.wanted, Counter[str]()
+        names = list(wanted.rooms)
+        while names:
+            left = {
+                name: min(
+                    wanted.rooms[name] - found.by_channel[name],
+                    wanted.parts.get((queue.name, name), wanted.rooms[name]) - taken[name],
+                )
+                for name in names
+            }
+            left = {name: room for name, room in left.items() if room > 0}
+            limit = wanted.limit - found.by_channel.total()
+            if not left or limit <= 0:
+                return
+            claimed, names = self._claim_once(session, queue, found, left, limit)
+            taken += claimed.by_channel
+
+    def _claim_once(
+        self, session: Session, queue: Queue, found: Found, left: Mapping[str, int], limit: int
+    ) -> tuple[Claimed, list[str]]:
+        """One claim, and the channels that it found little in where it went on from a mark: what
+        came in before that may be due."""
         context, wanted = self._context, found.wanted
-        left = {
-            name: min(room - found.by_channel[name], wanted.parts.get((queue.name, name), room))
-            for name, room in wanted.rooms.items()
+        marks = {  # a probe takes the oldest
+            name: None if name in wanted.exempt else self._marks.of((queue.name, name))
+            for name in left
         }
-        left = {name: room for name, room in left.items() if room > 0}
-        limit = wanted.limit - found.by_channel.total()
-        if not left or limit <= 0:
-            return
         claimed = claims.claim_due(
             session,
             queue,
@@ -101,14 +151,24 @@ class Claimer:
             exempt=wanted.exempt,
             max_age_hours=context.settings.delivery_max_age_hours,
             allowlist=context.settings.allowlist,
+            after={name: mark for name, mark in marks.items() if mark is not None},
         )
         found.by_queue.append((queue, claimed))
-        for name, room in left.items():
-            cut = claimed.by_channel.total() >= limit
-            few = claimed.by_channel[name] < room and not cut
-            (found.empty if few else found.full).add((queue.name, name))
         found.to_send += claimed.to_send
         found.by_channel += claimed.by_channel
+        again = []
+        for name, room in left.items():
+            part = (queue.name, name)
+            if claimed.by_channel[name] == room or claimed.by_channel.total() >= limit:
+                found.full.add(part)
+                if name in claimed.last and name not in wanted.exempt:
+                    self._marks.move(part, claimed.last[name], anew=marks[name] is None)
+            elif marks[name] is not None:
+                self._marks.forget(part)
+                again.append(name)
+            else:
+                found.empty.add(part)
+        return claimed, again
 
     # -- beside the phase's thread ---------------------------------------------------------
 

@@ -8,7 +8,7 @@ Leases run on PostgreSQL's wall clock; due times on the business clock.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from psycopg2 import sql
 
 from alerts.phases.channel_sql import REFUSALS_OF_AN_ADDRESS, destination
-from alerts.phases.send.statements import Session, Statement, numbered
+from alerts.phases.send.statements import Session, Statement, array, numbered, text_array
 
 CLAIM_SECONDS = 120
 # What one lease holds at most: what is recorded writes the rest of it anew, which is best short
@@ -58,7 +58,8 @@ DELIVERIES = Queue(
     to_send="q.status = 'queued' AND q.delivery_kind = 'instant'",
     since="q.created_at",
     event="q.alert_event_id",
-    window="NULL::text, NULL::timestamptz, NULL::timestamptz",
+    window="NULL::text AS period, NULL::timestamptz AS window_start, "
+    "NULL::timestamptz AS window_end",
 )
 DIGESTS = Queue(
     name="digests",
@@ -66,7 +67,8 @@ DIGESTS = Queue(
     to_send="q.status = 'queued'",
     since="q.window_end",
     event="NULL::bigint",
-    window="q.period, q.window_start::timestamptz, q.window_end::timestamptz",
+    window="q.period, q.window_start::timestamptz AS window_start, "
+    "q.window_end::timestamptz AS window_end",
 )
 QUEUES = (DELIVERIES, DIGESTS)
 QUEUE_OF = {queue.name: queue for queue in QUEUES}
@@ -82,12 +84,17 @@ class Claim(NamedTuple):
     channel: str
     attempts: int
     failure_code: str | None
-    created_at: str  # in seconds since 1970; it is only handed on
+    created_at: str  # as the database writes it; it is only handed on
     event_id: int | None = None  # of an instant delivery
     destination: str | None = None
-    period: str | None = None  # the last three: of a digest
+    period: str | None = None  # the three: of a digest
     window_start: datetime | None = None
     window_end: datetime | None = None
+    due_at: str | None = None  # None: since it was created
+
+
+Mark = tuple[str, int]  # due time and id of the last row of a claim
+FIRST: Mark = ("-infinity", -(2**63))
 
 
 @dataclass
@@ -97,15 +104,20 @@ class Claimed:
     to_send: list[Claim] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # by code
     by_channel: Counter[str] = field(default_factory=Counter)  # all rows moved
+    last: dict[str, Mark] = field(default_factory=dict)  # by channel, of all rows moved
 
 
-# Per channel the oldest due rows. What sending leaves out is skipped in the same step, unsent; a
-# row that someone else is changing stays where it is. An entry of the queue whose row is no
-# longer queued goes: only what was done with the triggers switched off leaves one.
+# Per channel the oldest due rows, from where the last claim ended. What sending leaves out is
+# skipped in the same step, unsent; a row that someone else is changing stays where it is. An entry
+# of the queue whose row is no longer queued goes: only what was done with the triggers switched
+# off leaves one. Entries leave by their place in the table, which their lock keeps as it is; one
+# that was changed between the statement's snapshot and the lock stays, and so is not ours.
 _CLAIM = """
 WITH lane AS (
     SELECT *
-    FROM unnest({channels}, {rooms}) AS l (channel, room)
+    FROM unnest(
+        {channels}, {rooms}, {after_due}, {after_ids}
+    ) AS l (channel, room, after_due, after_id)
     -- Asked with every claim: a pause ends a run that is under way as well.
     WHERE NOT EXISTS (SELECT FROM alerts_pauses AS p WHERE p.channel IN ('all', l.channel))
       -- And any other sender's closing. Of what is closed only who probes it claims.
@@ -119,9 +131,10 @@ due AS MATERIALIZED (
     SELECT picked.*
     FROM lane
     CROSS JOIN LATERAL (
-        SELECT s.id, s.due_at
+        SELECT s.id, s.due_at, s.ctid AS place
         FROM alerts_send_queue AS s
         WHERE s.source = {source} AND s.channel = lane.channel AND s.due_at <= {now}
+          AND (s.due_at, s.id) > (lane.after_due, lane.after_id)
           AND ({allowlist} IS NULL OR s.user_id = ANY ({allowlist}))
         ORDER BY s.due_at, s.id
         LIMIT lane.room
@@ -130,16 +143,28 @@ due AS MATERIALIZED (
     ORDER BY picked.due_at, picked.id
     LIMIT {limit}
 ),
-found AS MATERIALIZED (  -- or what sending leaves out is asked for each column
+found AS MATERIALIZED (
     SELECT
-        q.*, due.due_at,
+        due.due_at, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
+        q.created_at::timestamptz AS created_at, {event} AS event_id,
+        CASE
+            WHEN refused.user_id IS NULL
+                OR refused.address_hash IS DISTINCT FROM alerts_address_hash(
+                    q.user_id::bigint, q.channel::text, {destination}
+                )
+                THEN {destination}
+        END AS destination,
+        {window},
         coalesce(
             {left_out},
             CASE WHEN q.channel = ANY ({unconfigured}) THEN 'channel_not_configured' END
-        ) AS skip_code,
-        (row_number() OVER () - 1) / {lease_rows} AS part
+        ) AS skip_code
     FROM due
     JOIN {table} AS q ON q.id = due.id
+    LEFT JOIN users AS u ON u.id = q.user_id
+    LEFT JOIN alerts_refused_addresses AS refused  -- an address refused too often counts as none
+        ON refused.user_id = q.user_id AND refused.channel = q.channel
+        AND refused.refusals >= {refusals}
     WHERE {to_send}
 ),
 leaving AS MATERIALIZED (
@@ -159,42 +184,37 @@ skipped AS (
 ),
 taken AS (
     DELETE FROM alerts_send_queue AS s
-    USING due
-    WHERE s.source = {source} AND s.id = due.id
-      AND due.id NOT IN (SELECT id FROM found WHERE skip_code IS NOT NULL)
+    WHERE s.ctid = ANY (ARRAY(
+        SELECT place FROM due WHERE id NOT IN (SELECT id FROM found WHERE skip_code IS NOT NULL)
+    ))
     RETURNING s.id
 ),
-held AS MATERIALIZED (
-    SELECT part, nextval('alerts_leases_id_seq') AS lease, array_agg(id) AS ids
+numbers AS MATERIALIZED (  -- of the leases, as many as there can be
+    SELECT array_agg(nextval('alerts_leases_id_seq')) AS ids
+    FROM generate_series(0, ({limit} - 1) / {lease_rows})
+),
+mine AS MATERIALIZED (
+    SELECT
+        found.*,
+        (SELECT ids FROM numbers)[(row_number() OVER () - 1) / {lease_rows} + 1] AS lease
     FROM found
-    WHERE skip_code IS NULL
-    GROUP BY part
+    WHERE found.skip_code IS NULL AND found.id IN (SELECT id FROM taken)
 ),
 leases AS (
     INSERT INTO alerts_leases (id, run_id, source, until, ids)
-    SELECT lease, {run_id}, {source}, clock_timestamp() + {seconds}, ids
-    FROM held
+    SELECT lease, {run_id}, {source}, clock_timestamp() + {seconds}, array_agg(id)
+    FROM mine
+    GROUP BY lease
 )
 SELECT
-    q.skip_code, {source}, held.lease, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
-    extract(epoch FROM q.created_at::timestamptz)::text,
-    {event},
-    CASE
-        WHEN refused.user_id IS NULL
-            OR refused.address_hash IS DISTINCT FROM alerts_address_hash(
-                q.user_id::bigint, q.channel::text, {destination}
-            )
-            THEN {destination}
-    END,
-    {window}
-FROM found AS q
-LEFT JOIN held ON held.part = q.part
-LEFT JOIN users AS u ON u.id = q.user_id
-LEFT JOIN alerts_refused_addresses AS refused  -- an address refused too often counts as none
-    ON refused.user_id = q.user_id AND refused.channel = q.channel
-    AND refused.refusals >= {refusals}
-WHERE q.skip_code IS NULL OR q.id IN (SELECT id FROM skipped)
-ORDER BY q.due_at, q.id
+    skip_code, lease, id, user_id, channel, attempts, failure_code, created_at::text, event_id,
+    destination, period, window_start, window_end, nullif(due_at, created_at)::text
+FROM (
+    SELECT * FROM mine
+    UNION ALL
+    SELECT found.*, NULL FROM found WHERE found.id IN (SELECT id FROM skipped)
+) AS q
+ORDER BY due_at, id
 """
 
 
@@ -207,7 +227,8 @@ def parts_of(queue: Queue) -> dict[str, sql.Composable]:
 
 def _claim_statement(queue: Queue) -> Statement:
     parameters = {
-        "run_id": "text", "channels": "text[]", "rooms": "integer[]", "limit": "integer",
+        "run_id": "text", "channels": "text[]", "rooms": "integer[]",
+        "after_due": "timestamptz[]", "after_ids": "bigint[]", "limit": "integer",
         "now": "timestamptz", "too_old": "timestamptz", "unconfigured": "text[]",
         "exempt": "text[]", "allowlist": "bigint[]", "seconds": "interval",
     }  # fmt: skip
@@ -239,20 +260,25 @@ def claim_due(
     *,
     run_id: str,
     now: datetime,
-    rooms: dict[str, int],
+    rooms: Mapping[str, int],
     limit: int,
     unconfigured: Sequence[str],
     max_age_hours: int,
     allowlist: Sequence[int] | None,
     exempt: Sequence[str] = (),
+    after: Mapping[str, Mark] | None = None,
 ) -> Claimed:
-    """Claim due rows: at most ``rooms[channel]`` a channel and ``limit`` in all.
+    """Claim due rows: at most ``rooms[channel]`` a channel and ``limit`` in all, of a channel in
+    ``after`` only those that come later in its order.
 
     Rows of :data:`LEFT_OUT` and rows of ``unconfigured`` channels end as ``skipped``. Of a
     channel that is closed nothing is claimed, unless it is ``exempt``.
     """
+    marks = [(after or {}).get(channel, FIRST) for channel in rooms]
     values = {
         "run_id": run_id,
+        "after_due": text_array(due_at for due_at, _ in marks),
+        "after_ids": array(row for _, row in marks),
         "channels": list(rooms),
         "rooms": list(rooms.values()),
         "limit": limit,
@@ -264,8 +290,10 @@ def claim_due(
         "seconds": f"{CLAIM_SECONDS} s",
     }
     rows = session.fetch(_CLAIMS[queue.name], values)
-    claimed = Claimed(by_channel=Counter([row[5] for row in rows]))
-    claimed.to_send = [Claim._make(row[1:]) for row in rows if row[0] is None]
+    claimed = Claimed(by_channel=Counter([row[4] for row in rows]))
+    claimed.last = {row[4]: (row[13] or row[7], row[2]) for row in rows}
+    source = (queue.name,)
+    claimed.to_send = [Claim._make(source + row[1:]) for row in rows if row[0] is None]
     if len(claimed.to_send) < len(rows):
         claimed.skipped.update(row[0] for row in rows if row[0] is not None)
     return claimed

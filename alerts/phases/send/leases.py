@@ -139,7 +139,7 @@ WHERE held.lease_id = %(lease)s AND held.run_id = %(run_id)s AND {to_send}
 _LOST = """
 SELECT
     held.source, held.lease_id, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
-    extract(epoch FROM q.created_at::timestamptz)::text
+    q.created_at::timestamptz::text
 {in_doubt}
 ORDER BY q.id
 LIMIT %(limit)s

@@ -11,6 +11,7 @@ from psycopg2.extensions import connection as Connection
 from alerts.channels import PROVIDERS
 from alerts.channels.names import CHANNELS, DIGEST_CHANNELS, KINDS, SEND_CHANNELS
 from alerts.messages import Style, render_alert, render_digest
+from alerts.owner import trials
 from tests.support.messages import ALERT
 from tests.support.world import NOW, query
 
@@ -22,6 +23,7 @@ CHECKS = {
     "alerts_pauses": ("all", *SEND_CHANNELS),
     "alerts_channel_state": SEND_CHANNELS,
     "alerts_refused_addresses": SEND_CHANNELS,
+    "alerts_test_messages": trials.CHANNELS,
 }
 
 

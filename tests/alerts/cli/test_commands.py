@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,7 +17,7 @@ from alerts.cli import commands
 from alerts.cli.commands import COMMANDS, GROUP
 from alerts.cli.text import width_of
 from alerts.readers import LARGEST_ID
-from tests.support import CHECKOUT
+from tests.support.prefork import run_module
 from tests.support.web import ADMIN, PREFIX, Admin, app_for
 from tests.support.world import NOW, add_alert, add_delivery, add_user, query
 
@@ -249,12 +248,9 @@ HELPS = [("alerts.runner",), ("alerts",), *(("alerts", name) for name in NAMES)]
 
 
 @pytest.mark.parametrize("arguments", HELPS, ids=" ".join)
-def test_help_fits_a_screen(arguments: tuple[str, ...]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", *arguments, "--help"],
-        cwd=CHECKOUT, env={"COLUMNS": "200"}, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
+def test_help_fits_a_screen(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    program, *words = arguments
+    done = run_module(program, [*words, "--help"], tmp_path, {"COLUMNS": "200"})
     assert done.returncode == 0
     assert done.stderr == ""
     lines = done.stdout.splitlines()

@@ -79,6 +79,8 @@ HEALTH: dict[str, Any] = {
             "next_try_at": None,
             "waiting": 7 if name == "email" else 0,
             "oldest_due_delivery_minutes": 25.5 if name == "email" else None,
+            "oldest_due_digest_minutes": None,
+            "next_due_at": {"deliveries": None, "digests": None},
             "in_doubt": {"lapsed": 1, "waiting": 0, "failed": 2},
         }
         for name in ("email", "telegram", "sms", "account")
@@ -101,6 +103,7 @@ PREFLIGHT: dict[str, Any] = {
     "migrations_ok": False,
     "channels_configured": {"email": True, "sms": False},
     "providers": {"email": "smtp"},
+    "badge": None,
     "warnings": [FINDING],
     "errors": [FINDING | {"id": "migrations_pending"}],
 }

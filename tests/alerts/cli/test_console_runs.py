@@ -7,9 +7,9 @@ import json
 import os
 import pty
 import struct
-import subprocess
-import sys
 import termios
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts.engine import Hooks, RunRequest, run_engine
 from alerts.phases import fanout
+from tests.support.prefork import run_module
 from tests.support.queue_world import queue_instants
 from tests.support.run_world import Runner, last_run, whole_world
 from tests.support.world import NOW, add_alert, add_user, all_channels, settings_for
@@ -40,24 +41,16 @@ def on_terminal(
     """All that the program writes to a terminal of so many columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=runner.folder,
-        env={**runner.environ, "TERM": "xterm", **environ},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
-    os.close(theirs)
+    given = {**runner.environ, "TERM": "xterm", **environ}
     shown = b""
-    try:
-        while part := os.read(ours, 65536):
-            shown += part
-    except OSError:  # the other side is closed
-        pass
-    finally:
+    with ThreadPoolExecutor(1) as thread:
+        ending = thread.submit(run_module, module, arguments, runner.folder, given, theirs)
+        ending.add_done_callback(lambda _: os.close(theirs))
+        with suppress(OSError):  # the other side is closed
+            while part := os.read(ours, 65536):
+                shown += part
         os.close(ours)
-    assert process.wait(60) == 0, shown
+    assert ending.result().returncode == 0, shown
     return shown.decode()
 
 

@@ -15,6 +15,7 @@ from alerts.db import problem_of_url
 from alerts.db.url import options_of
 from alerts.settings.config import ConfigError, Settings
 from tests.support import CHECKOUT
+from tests.support.prefork import run_module
 
 GOOD = [
     "postgresql://user:hush@host:5432/name",
@@ -118,19 +119,23 @@ def test_no_text_whatever_breaks_the_check(text: str) -> None:
     ids=lambda command: " ".join(command[-2:]),
 )
 def test_every_program_says_it_at_start(command: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=CHECKOUT,
-        env={
-            "DATABASE_URL": "postgresql+psycopg2://user:hush@host/name",
-            "ALERTS_RUN_SPOOL": str(tmp_path / "spool"),
-            "PATH": "/usr/bin:/bin",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    environ = {
+        "DATABASE_URL": "postgresql+psycopg2://user:hush@host/name",
+        "ALERTS_RUN_SPOOL": str(tmp_path / "spool"),
+        "PATH": "/usr/bin:/bin",
+    }
+    if command[0] == "-m" and command[1].startswith("alerts"):
+        done = run_module(command[1], command[2:], tmp_path, environ)
+    else:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=CHECKOUT,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     told = done.stdout + done.stderr
     assert done.returncode != 0
     assert "DATABASE_URL names a Python driver" in told

@@ -80,9 +80,16 @@ def test_a_channels_state(row: dict[str, Any] | None, told: tuple[str | None, ..
     ],
 )
 def test_a_channels_state_in_words(row: dict[str, Any] | None, text: str) -> None:
-    told = {**channel_state("email", row, 7), "held": None, "configured": True, "paused": False}
+    told = {
+        **channel_state("email", row, 7), "held": None, "configured": True, "paused": False,
+        "oldest_due_delivery_minutes": 3.0, "oldest_due_digest_minutes": None,
+        "next_due_at": {"deliveries": UNTIL.isoformat(), "digests": None},
+    }  # fmt: skip
     clock = Clockface(SINCE, ZoneInfo("Europe/Amsterdam"))
     assert line(told, clock) == text
+    if row is None:
+        later = {**told, "oldest_due_delivery_minutes": None}
+        assert line(later, clock) == "ok, 7 messages waiting, the next until 13:15"
     assert line({**told, "paused": True}, clock) == "paused, 7 messages waiting"
     assert line({**told, "state": "open", "waiting": 0, "configured": False}, clock) == (
         "not configured"

@@ -13,7 +13,10 @@ from psycopg2.extensions import connection as Connection
 
 from alerts.cli import commands
 from app import create_app
-from tests.support.incidents import INCIDENTS, Incident, World
+from tests.support.incident_scenes import World
+from tests.support.incidents import INCIDENTS, Incident
+from tests.support.ops import page as get_page
+from tests.support.ops import signed_in, words_of
 from tests.support.web import ADMIN, PREFIX, TOKEN
 from tests.support.world import settings_for
 
@@ -53,6 +56,10 @@ def test_incident_is_told_in_one_sentence_everywhere(
         text = web.get(f"{PREFIX}/health", headers={**ADMIN, "Accept": "text/plain"}).text
         assert message in text
         assert f"-> {action}" in text
+
+        page = words_of(get_page(signed_in(web.application), "/ops"))
+        assert message in page
+        assert action in page
 
         screen = Terminal()
         with monkeypatch.context() as patch:

@@ -149,7 +149,7 @@ def test_where_the_first_channel_does_not_take_it_the_other_is_tried(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(sending, "CALL_SECONDS", 0.5)
+    monkeypatch.setattr(sending, "CALL_SECONDS", 2.0)
     breaks(place)
     with caplog.at_level(logging.INFO):
         fail_twice(place)

@@ -108,7 +108,7 @@ def test_deadline_between_two_batches_stops_and_the_next_run_goes_on(
     database_url: str, conn: Connection, small_batches: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = wait_for_users(conn, 2, 5, 1)
-    reasons: Iterator[str | None] = iter([None, None, "deadline"])  # the phase, then its batches
+    reasons: Iterator[str | None] = iter([None, "deadline"])
     with monkeypatch.context() as patch:
         patch.setattr(Stop, "reason", lambda self: next(reasons))
         counted = counts(database_url, "d")

@@ -232,7 +232,7 @@ def test_deadline_between_two_ranges_stops_and_the_next_run_goes_on(
 ) -> None:
     ids = [add_user(conn, "pro") for _ in range(5)]
     event = add_alert(conn)
-    reasons: Iterator[str | None] = iter([None, None, "deadline"])  # the phase, then its ranges
+    reasons: Iterator[str | None] = iter([None, "deadline"])
     with monkeypatch.context() as patch:
         patch.setattr(Stop, "reason", lambda self: next(reasons))
         counted = counts(database_url, "b")

@@ -48,7 +48,7 @@ def test_a_key_that_is_no_code_is_replaced() -> None:
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.decimals(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from flask.testing import FlaskClient
 from psycopg2.extensions import connection as Connection
 
 from alerts.readers import LARGEST_ID
-from tests.support.web import Admin
+from tests.support.web import ADMIN, PREFIX, Admin
 from tests.support.world import add_alert, add_delivery, add_user
 
 
@@ -28,6 +29,24 @@ def test_the_way_from_a_list_to_the_explanation(admin: Admin, conn: Connection) 
     shown = json.dumps([page, one, told])
     assert "somebody" not in shown
     assert "What happened" not in shown
+
+
+def test_an_explanation_is_plain_text_for_whoever_asks_for_it(
+    client: FlaskClient, conn: Connection
+) -> None:
+    user, event = add_user(conn), add_alert(conn)
+    add_delivery(conn, user, event, status="failed", failure_code="recipient_invalid")
+    address = f"{PREFIX}/explain?event_id={event}&user_id={user}"
+    answer = client.get(address, headers={**ADMIN, "Accept": "text/plain"})
+    assert answer.mimetype == "text/plain"
+    assert answer.text.splitlines() == [
+        "email: Not sent: at 18:55 the user's email address was refused as not valid or not "
+        "existing. Sending again will not help.",
+        "-> Ask the user for another one.",
+        "telegram: Will not be sent: the user has no Telegram chat.",
+        "sms: Will not be sent: the user has no phone number.",
+        "account: Will be shown after the next run.",
+    ]
 
 
 @pytest.mark.parametrize(

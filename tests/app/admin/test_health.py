@@ -49,7 +49,7 @@ def test_every_channel_and_key_is_there_with_zeros(admin: Admin) -> None:
     assert set(health) - set(expected) == {
         "deliveries_7d", "digests_24h", "channels", "failures", "in_doubt", "per_hour", "per_day",
         "funnel", "paused", "engine", "unsubscribed_7d", "last_finished_run", "last_success_at",
-        "runs_24h", "input",
+        "runs_24h", "input", "risk",
     }  # fmt: skip
     assert set(health["channels"]) == {"email", "telegram", "sms", "account"}
     assert (len(health["per_hour"]), len(health["per_day"])) == (24, 7)

@@ -17,6 +17,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import VERSION
 from alerts.failures import FailureCode
 from alerts.health.reasons import CODES
+from app.admin import metrics
 from tests.support import CHECKOUT
 from tests.support.queue_rows import add_digest
 from tests.support.web import ADMIN, CLOSED_PORT, TOKEN, add_item, add_run, app_for, error_of
@@ -140,6 +141,13 @@ def test_a_scrape_without_a_database_fails(client: FlaskClient) -> None:
     assert error_of(down.get("/metrics", headers=ADMIN)) == (503, "database_unavailable")
     head = client.head("/metrics", headers=ADMIN)
     assert (head.status_code, head.get_data()) == (200, b"")
+
+
+def test_a_scrape_asks_health_once(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, get_health = [], metrics.get_health
+    monkeypatch.setattr(metrics, "get_health", lambda *a: asked.append(1) or get_health(*a))
+    assert value(scrape(client), "scrape_duration_seconds") is not None
+    assert len(asked) == 1
 
 
 # Figures

@@ -12,9 +12,8 @@ from flask import Flask
 from psycopg2.extensions import connection as Connection
 
 from alerts.settings.env import Secret
-from app.ops.session import COOKIE
 from tests.support.browser import Browsing, axe_problems, sideways_scroll
-from tests.support.ops import PAGES, bad_day, cookie, signed_in
+from tests.support.ops import PAGES, bad_day, session_of
 from tests.support.web import CLOSED_PORT, TOKEN, app_for, serving
 from tests.support.world import NOW, add_alert, add_delivery, add_user, value
 
@@ -38,13 +37,6 @@ def sign_in(page: Any) -> None:
     page.get_by_label("Token").fill(TOKEN)
     page.get_by_role("button", name="Sign in").tap()
     page.wait_for_selector("#verdict")
-
-
-def session_of(app: Flask) -> dict[str, Any]:
-    """The cookie that signing in gives."""
-    held = cookie(signed_in(app)) or ""
-    place = {"domain": "127.0.0.1", "path": "/", "secure": True, "sameSite": "Strict"}
-    return {"name": COOKIE, "value": held, "httpOnly": True, **place}
 
 
 @pytest.fixture

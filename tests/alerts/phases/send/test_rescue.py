@@ -206,6 +206,7 @@ VALUES ('another', 'deliveries', now() + interval '1 hour', ARRAY[%(id)s]);
 
 
 @pytest.mark.parametrize("outcome", [None, FailureCode.NETWORK, FailureCode.RECIPIENT_BLOCKED])
+@pytest.mark.usefixtures("short_waits")
 def test_late_outcome_of_a_claim_that_someone_else_has_is_refused_and_counted(
     conn: Connection, database_url: str, outcome: FailureCode | None
 ) -> None:
