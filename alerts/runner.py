@@ -18,7 +18,7 @@ from alerts.logs import before_records
 from alerts.owner.telling import Health, Telling
 from alerts.phases.context import Stop
 from alerts.readers import BOOLEAN, TIME, Parameter, choice, integer
-from alerts.settings.config import ConfigError, Settings, job_settings
+from alerts.settings.config import DATABASE_VARIABLES, ConfigError, Settings, job_settings
 
 log = logging.getLogger("alerts.runner")
 
@@ -86,7 +86,7 @@ def _config_failure(
     for problem in error.problems:
         log.error("%s", problem.message)
     wrong = {problem.variable for problem in error.problems}
-    needed = {"DATABASE_URL", "ALERTS_EXPECTED_INTERVAL_MINUTES"} - wrong
+    needed = {*DATABASE_VARIABLES, "ALERTS_EXPECTED_INTERVAL_MINUTES"} - wrong
     settings = job_settings(program.environ, *needed)
     text = f"configuration error: {', '.join(sorted(wrong))}"
     hooks = Hooks()
