@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
@@ -226,6 +226,21 @@ def post_anywhere(address: str, body: bytes, headers: Mapping[str, str], seconds
     For an address that is no provider's. Its user and password become an ``Authorization``. Raises
     OSError, or TimeoutError for a late answer; their texts never hold the address.
     """
+    return ask_anywhere("POST", address, headers, seconds, body).status
+
+
+class Page(NamedTuple):
+    """Whatever answered, at most the first 64 kB of it."""
+
+    status: int
+    headers: Mapping[str, str]  # names in any case
+    body: bytes
+
+
+def ask_anywhere(
+    method: str, address: str, headers: Mapping[str, str], seconds: float, body: bytes = b""
+) -> Page:
+    """Send one request within ``seconds``; see :func:`post_anywhere`. Follows no redirect."""
     parts = urlsplit(address)
     pool_of = _TlsPool if parts.scheme == "https" else _Pool
     tls: dict[str, Any] = {"ssl_context": tls_context()} if pool_of is _TlsPool else {}
@@ -237,16 +252,17 @@ def post_anywhere(address: str, body: bytes, headers: Mapping[str, str], seconds
     path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     try:
         response = pool.urlopen(
-            "POST", path, body=body, headers={"User-Agent": "EnergyRiskIQ-alerts", **headers},
-            retries=False, redirect=False, timeout=None, preload_content=False,
+            method, path, body=body or (None if method == "GET" else b""),
+            headers={"User-Agent": "EnergyRiskIQ-alerts", **headers}, retries=False,
+            redirect=False, timeout=None, preload_content=False,
         )  # fmt: skip
-        response.close()
+        raw = _read(response)
     except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
         late = TimeoutError("no answer within the time limit")
         raise (late if clock.late else OSError(_unreached(error))) from None
     finally:
         pool.close()
-    return int(response.status)
+    return Page(raw.status, raw.headers, raw.body)
 
 
 def _unreached(error: Exception) -> str:
