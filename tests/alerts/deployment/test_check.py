@@ -201,7 +201,7 @@ def test_real_app_passes_and_its_sleeping_database_is_told(
         tokens = {"INTERNAL_RUNNER_TOKEN": TOKEN, "INTERNAL_READ_TOKEN": READ}
         done = runner.command("check-deployment", url, ALERTS_APP_BASE_URL=url, **tokens)
         report = json.loads(done.stdout)
-        assert (done.returncode, report["errors"], report["warnings"]) == (0, [], [])
+        assert (done.returncode, report["errors"], report["warnings"]) == (0, [], []), report
         assert report["version"] == VERSION
         assert set(report["passed"]) >= {*tokens, "operator_page", "unsubscribe", "base_url"}
     with serving(app_for(CLOSED_PORT)) as url:
