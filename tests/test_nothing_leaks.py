@@ -11,19 +11,20 @@ from urllib.parse import quote, unquote_plus
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tests.support.leaks import (
+from tests.support.canaries import (
     BODY,
     CHAT,
     EMAIL,
     HEADLINE,
     MAIL_PASSWORD,
+    OWNER_CHAT,
+    OWNER_EMAIL,
     PHONE,
+    PING_PATH,
     SECRETS,
-    assert_tables_clean,
-    canary_world,
     encodings,
-    watched,
 )
+from tests.support.leaks import assert_tables_clean, canary_world, watched
 from tests.support.mailserver import MailServer
 from tests.support.providers import Fault, HttpProvider, Request
 from tests.support.queue_world import let_time_pass
@@ -32,26 +33,28 @@ from tests.support.world import NOW, query
 ALL = encodings((*SECRETS, EMAIL, PHONE, CHAT, HEADLINE, BODY))
 
 
-def echo(status: int, how: str = "answer") -> Any:
-    """A rule that answers with all that the request said, wherever an answer may hold text."""
+def echo(status: int, *, taken: bool = True) -> Any:
+    """A rule that answers with all that the request said, wherever an answer may hold text;
+    ``taken``: with the ids of a message that was taken, whatever the status."""
 
     def rule(request: Request) -> Fault:
         said = f"{request.path} {json.dumps(request.headers)} {request.body.decode()} {ALL}"
         personal = _destination(request)
-        body = {
+        body: dict[str, Any] = {
             "message": f"{said} {unquote_plus(said)}",
             "description": said,
             "code": personal,
             "name": personal,
-            "id": personal,
-            "sid": personal,
-            "messageId": personal,
-            "result": {"message_id": personal, "text": said},
             "parameters": {"retry_after": personal},
             "error": {"message": said},
         }
+        if taken:
+            body |= {"id": personal, "sid": personal, "messageId": personal}
+            body |= {"result": {"message_id": personal, "text": said}}
+        else:
+            body |= {"ok": False, "error_code": status, "status": status}
         headers = {"Retry-After": personal, "Location": f"/{personal}", "X-Echo": personal}
-        return Fault(how, status, headers, json.dumps(body).encode())
+        return Fault("answer", status, headers, json.dumps(body).encode())
 
     return rule
 
@@ -61,7 +64,10 @@ def _destination(request: Request) -> str:
         return CHAT
     if "Messages.json" in request.path:
         return PHONE.removeprefix("+")
-    key = request.headers.get("api-key") or request.headers["authorization"].split()[-1]
+    key = (
+        request.headers.get("api-key")
+        or request.headers.get("authorization", PING_PATH).split()[-1]
+    )
     return key if request.connection % 2 else f"1.{EMAIL}"
 
 
@@ -72,7 +78,7 @@ def test_answers_that_echo_the_request(
 ) -> None:
     canary_world(conn)
     with HttpProvider() as provider:
-        provider.rule = echo(status)
+        provider.rule = echo(status, taken=status < 400 or email_provider == "resend")
         done = run_with(provider, database_url, tmp_path, email_provider)
         assert len(provider.requests) >= 3, done.stderr
     assert_tables_clean(conn)
@@ -94,14 +100,41 @@ def test_calls_without_answer(
 
 
 def run_with(provider: HttpProvider, database_url: str, folder: Path, email: str) -> Any:
+    return watched(database_url, folder).all_phases(**provided(provider, email))
+
+
+def provided(provider: HttpProvider, email: str = "brevo") -> dict[str, str]:
+    """What leads every provider and the outside monitor to this server."""
     names = ("BREVO", "RESEND", "TELEGRAM", "TWILIO")
-    bases = {f"{name}_API_BASE": provider.url for name in names}
-    return watched(database_url, folder).all_phases(
-        EMAIL_PROVIDER=email,
-        ALERTS_PROVIDER_TIMEOUT_SECONDS="1",
-        ALERTS_PROVIDER_ANSWER_SECONDS="1",
-        **bases,
-    )
+    return {
+        **{f"{name}_API_BASE": provider.url for name in names},
+        "EMAIL_PROVIDER": email,
+        "ALERTS_PING_URL": f"{provider.url}/{PING_PATH}",
+        "ALERTS_PROVIDER_TIMEOUT_SECONDS": "1",
+        "ALERTS_PROVIDER_ANSWER_SECONDS": "1",
+    }
+
+
+@pytest.mark.parametrize("status", [302, 401, 429, 503])
+def test_answers_that_echo_what_the_owner_and_the_monitor_are_told(
+    conn: Connection, database_url: str, tmp_path: Path, status: int
+) -> None:
+    canary_world(conn)
+    watch = watched(database_url, tmp_path)
+    with HttpProvider() as provider:
+        provider.rule = echo(status, taken=False)
+        for _ in range(2):  # the second run finds the trouble again, and tells it
+            watch.all_phases(**provided(provider))
+            let_time_pass(conn)
+        for channel in ("email", "telegram"):
+            done = watch("test-message", channel, module="alerts", **provided(provider))
+            assert done.returncode == 1, done.stderr
+        said = "".join(f"{each.path} {each.body.decode()}\n" for each in provider.requests)
+    assert all(canary in said for canary in (OWNER_EMAIL, OWNER_CHAT, PING_PATH)), said
+    assert "the owner could not be told" in "".join(watch.said)
+    assert query(conn, "SELECT 1 FROM alerts_notices WHERE tried_at IS NOT NULL")
+    assert query(conn, "SELECT 1 FROM alerts_test_messages WHERE failure_code IS NOT NULL")
+    assert_tables_clean(conn)
 
 
 STAGES = ("CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "CONTENT")
@@ -135,6 +168,7 @@ def test_mail_replies_that_echo(
                 SMTP_URL=f"smtp://127.0.0.1:{server.port}",
                 ALERTS_SEND_WORKERS="1",
                 ALERTS_PROVIDER_TIMEOUT_SECONDS="2",
+                ALERTS_OWNER_EMAIL="",  # a notice would use up a fault
             )
             let_time_pass(conn)
         assert all(server.commands[stage] for stage in stages)

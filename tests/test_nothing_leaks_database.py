@@ -17,22 +17,29 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
+from alerts.channels import PROVIDERS
+from alerts.channels.names import SEND_CHANNELS
 from alerts.preflight import preflight
-from tests.support.leaks import (
+from tests.support.canaries import (
     BODY,
     CHAT,
     DATABASE_PASSWORD,
     EMAIL,
     HEADLINE,
+    OWNER_CHAT,
+    OWNER_EMAIL,
     PERSONAL,
     PHONE,
+    PING_PATH,
     SECRETS,
-    Watched,
     assert_clean,
+    encodings,
+)
+from tests.support.leaks import (
+    Watched,
     assert_tables_clean,
     canary_environ,
     canary_world,
-    encodings,
     migrate,
     password_of,
     watched,
@@ -195,7 +202,10 @@ def test_databases_that_cannot_be_reached_or_refuse(tmp_path: Path) -> None:
 
 
 # They keep a channel from being used, and nothing else.
-OF_CHANNELS = {"SMTP_URL", "BREVO_API_BASE", "TELEGRAM_API_BASE", "EMAIL_PROVIDER", "EMAIL_FROM"}
+OF_CHANNELS = {
+    *(variable.name for provider in PROVIDERS for variable in provider.variables),
+    *(f"{channel.upper()}_PROVIDER" for channel in SEND_CHANNELS),
+}
 BAD_VALUES = [
     {"SMTP_URL": f"smtp://{EMAIL}:{ENCODED}@[mail"},
     {"SMTP_URL": f"smtp://joe:{DATABASE_PASSWORD}@mail:port"},
@@ -209,6 +219,14 @@ BAD_VALUES = [
     {"ALERTS_TIMEZONE": f"/{DATABASE_PASSWORD}"},
     {"INTERNAL_RUNNER_TOKEN": ",".join(SECRETS[1:4])},
     {"ALERTS_CLOCK": f"{DATABASE_PASSWORD} {BOT_TOKEN}"},
+    {"ALERTS_OWNER_EMAIL": f"{OWNER_EMAIL}, {EMAIL}"},
+    {"ALERTS_OWNER_TELEGRAM_CHAT_ID": f"{OWNER_CHAT}x"},
+    {"ALERTS_OWNER_TELEGRAM_CHAT_ID": PHONE},
+    {"ALERTS_PING_URL": f"https://ping.example/{PING_PATH}/start"},
+    {"ALERTS_PING_URL": f"{PING_PATH} {BOT_TOKEN}"},
+    {"ALERTS_SEND_WORKERS": PING_PATH},
+    {"ALERTS_TIMEZONE": OWNER_EMAIL},
+    {"ALERTS_MAX_ATTEMPTS": OWNER_CHAT},
 ]
 
 
@@ -260,6 +278,9 @@ BUGS: dict[str, tuple[str, str, str, bool]] = {
     "sending": ("phases.send.content", "module.Contents.load", "RuntimeError(said)", False),
     "thread": ("phases.send.dispatch", "module._attempt", "RuntimeError(said)", False),
     "recorder": ("engine_observability", "module.store", "RuntimeError(said)", True),
+    "monitor": ("owner.monitor", "module.post_anywhere", OBJECT, True),
+    "health": ("owner.telling", "module.get_health", "RuntimeError(said)", True),
+    "notices": ("owner.notices", "module.decide", "ValueError(said)", True),
     "crash": ("runner", "module.run_engine", "RuntimeError(said)", False),
     "summary": ("cli.github", "module.summary", "RuntimeError(said)", False),
 }

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-import socket
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,8 +13,8 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from tests.app.test_gunicorn import CHECKOUT, Served, command, free_port, serving
-from tests.support.leaks import (
+from tests.app.test_gunicorn import CHECKOUT, command, free_port, serving
+from tests.support.canaries import (
     ADMIN_TOKEN,
     CHAT,
     DATABASE_PASSWORD,
@@ -26,14 +24,12 @@ from tests.support.leaks import (
     PHONE,
     SECRETS,
     assert_clean,
-    assert_tables_clean,
-    canary_environ,
-    canary_world,
     encodings,
-    with_password,
 )
+from tests.support.leaks import assert_tables_clean, canary_environ, canary_world, with_password
 from tests.support.providers import BOT_TOKEN
 from tests.support.web import PREFIX
+from tests.support.wire import ask
 from tests.support.world import query
 from tests.test_nothing_leaks_database import ATTACKS, BAD_VALUES, OF_CHANNELS, attack
 
@@ -44,20 +40,6 @@ PATHS = [
     f"{PREFIX}/retry_failed?kind=deliveries&include=exhausted,unknown,not_configured",
     "/alerts/events/latest",
 ]
-
-
-def ask(
-    served: Served, path: str, method: str = "", token: str = ADMIN_TOKEN, **headers: str
-) -> str:
-    """An answer as it came over the wire: status, headers and body."""
-    method = method or ("POST" if "retry_failed" in path else "GET")
-    lines = [f"{method} {path} HTTP/1.1", "Host: x", "Connection: close", "Content-Length: 0"]
-    lines += [f"x-internal-token: {token}"] if token else []
-    lines += [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
-    with closing(socket.create_connection(("127.0.0.1", served.port), timeout=15)) as wire:
-        wire.sendall("\r\n".join([*lines, "", ""]).encode())
-        with wire.makefile("rb") as file:
-            return file.read().decode(errors="replace")
 
 
 def environ() -> dict[str, str]:

@@ -16,7 +16,8 @@ D = TypeVar("D")
 _HIDDEN = "a value that does not parse (not shown)"
 # Values of other variables are shown when they do not parse: not where a secret was put into
 # the wrong one. Credentials in addresses, queries, and long unbroken texts are taken for secrets.
-_SECRET_NAME = re.compile(r"_KEY$|_TOKEN$|^DATABASE_URL$")
+_SECRET_NAME = re.compile(r"_KEY$|_TOKEN$|DATABASE_URL$")
+_LEAST_PART = 8  # characters of a secret that are worth hiding
 _PRIVATE = re.compile(r"[@?%=]|(?=[\d:_-]*[a-z])[\w:-]{24,}", re.IGNORECASE)
 
 
@@ -137,7 +138,10 @@ class EnvReader:
             for name, held in self._environ.items()
             if name in self._secret_names or _SECRET_NAME.search(name)
         )
-        return bool(_PRIVATE.search(value)) or any(s in value for s in secrets if s)
+        part = len(value) >= _LEAST_PART
+        return bool(_PRIVATE.search(value)) or any(
+            held in value or (part and value in held) for held in secrets if held
+        )
 
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """A whole number of the closed range."""

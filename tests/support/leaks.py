@@ -1,104 +1,72 @@
-"""Canaries: secrets and personal data that tests send through failures, then search for."""
+"""A world full of canaries, programs that are watched, and the search through all tables."""
 
 from __future__ import annotations
 
-import base64
-import json
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Set
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, quote_plus, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
+from alerts.health.badge import badge_key
 from tests.support import CHECKOUT
+from tests.support.canaries import (
+    ADMIN_TOKEN,
+    BODY,
+    CHAT,
+    DATABASE_PASSWORD,
+    EMAIL,
+    HEADLINE,
+    MAIL_PASSWORD,
+    OWNER_CHAT,
+    OWNER_EMAIL,
+    PERSONAL,
+    PHONE,
+    PING_PATH,
+    READ_TOKEN,
+    SECRETS,
+    assert_clean,
+)
+from tests.support.leaving import link_of
 from tests.support.prefork import run_module
 from tests.support.providers import BOT_TOKEN, BREVO_KEY, RESEND_KEY, TWILIO_NUMBER, TWILIO_SID
 from tests.support.providers import TWILIO_TOKEN as TWILIO
 from tests.support.run_world import Runner
 from tests.support.world import NOW, add_alert, add_delivery, add_index, add_pref, add_user, query
 
-DATABASE_PASSWORD = "Kakapo db/pa?ss&wörd"
-ADMIN_TOKEN = "kookaburra-admin-token"
-MAIL_PASSWORD = "Kiwi mail/pass+word%"
-SECRETS = (
-    DATABASE_PASSWORD,
-    ADMIN_TOKEN,
-    MAIL_PASSWORD,
-    BREVO_KEY,
-    RESEND_KEY,
-    BOT_TOKEN,
-    TWILIO,
-)
-
-EMAIL = "zebrafinch.jane@canary-mail.example"  # stands behind "<id>." in the table
-PHONE = "+31655501234"
-CHAT = "7700155522"
-HEADLINE = 'Zanzibar\'s "quetzal" terminal halts'
-BODY = "Two ibis compressors & a toucan valve failed."
-PERSONAL = (EMAIL, PHONE, CHAT, HEADLINE, BODY)
-# Fragments that occur only in canaries, so that half a canary is found as well.
-FRAGMENTS = {
-    DATABASE_PASSWORD: ("Kakapo",),
-    ADMIN_TOKEN: ("kookaburra",),
-    MAIL_PASSWORD: ("Kiwi mail",),
-    BREVO_KEY: ("xkeysib-canary",),
-    RESEND_KEY: ("re_canary",),
-    BOT_TOKEN: ("AAcanary", "123456789:"),
-    TWILIO: ("canary-token",),
-    EMAIL: ("zebrafinch", "canary-mail"),
-    PHONE: ("31655501234",),
-    CHAT: (CHAT,),
-    HEADLINE: ("Zanzibar", "quetzal"),
-    BODY: ("ibis compressors", "toucan valve"),
-}
-
-OWN_COLUMNS = {
+OWN_COLUMNS: dict[str, Set[str]] = {
     "users": {"email", "phone_number", "telegram_chat_id"},
     "events": {"title"},
     "alert_events": {"headline", "body"},
 }
 
 
-@cache
-def forms(canary: str) -> frozenset[str]:
-    """The canary and its fragments, plain, JSON- and URL-encoded; the whole also in base64."""
-    found = set()
-    for text in (canary, *FRAGMENTS.get(canary, ())):
-        found |= {text, json.dumps(text)[1:-1], quote(text), quote(text, safe="")}
-        found |= {quote_plus(text), quote(text, safe="").lower()}
-    for padding in (b"", b"x", b"xx"):
-        # The part that stays the same whatever surrounds it.
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            text = encode(padding + canary.encode()).decode()
-            found.add(text[4 if padding else 0 : -4])
-    return frozenset(found)
+def stored_secrets(conn: Connection) -> tuple[str | bytes, ...]:
+    """The keys that the database has made for itself, and what is derived from them: the badge's
+    address and the signatures of every user's links."""
+    rows = query(conn, "SELECT purpose, key FROM alerts_keys")
+    keys = {row["purpose"]: bytes(row["key"]) for row in rows}
+    users = [row["id"] for row in query(conn, "SELECT id FROM users")]
+    return (*keys.values(), str(badge_key(conn)), *(signature(conn, user) for user in users))
 
 
-def encodings(canaries: Iterable[str]) -> str:
-    """Return every canary plain, URL-encoded and in base64, as one text."""
-    parts = []
-    for canary in canaries:
-        parts += [canary, quote(canary, safe=""), base64.b64encode(canary.encode()).decode()]
-    return " ".join(parts)
+def signature(conn: Connection, user_id: int) -> str:
+    """The signed part of the user's links to unsubscribe."""
+    return link_of(conn, user_id).rpartition("-")[2]
 
 
-def assert_clean(where: str, text: str, canaries: Iterable[str] = (*SECRETS, *PERSONAL)) -> None:
-    """Assert that ``text`` contains no canary in any form."""
-    for canary in canaries:
-        for needle in forms(canary):
-            place = text.find(needle)
-            if place >= 0:
-                around = text[max(0, place - 150) : place + 100]
-                raise AssertionError(f"{where} holds {needle!r} of {canary!r}: ...{around}...")
-
-
-def assert_tables_clean(conn: Connection) -> None:
-    """Assert that no column contains a canary, except personal data where it belongs."""
+def assert_tables_clean(
+    conn: Connection, own_columns: Mapping[str, Set[str]] = OWN_COLUMNS
+) -> None:
+    """Assert that no column contains a canary, except personal data where it belongs and keys in
+    their own table."""
+    stored = stored_secrets(conn)
     columns = query(
         conn,
         "SELECT c.relname AS name, array_agg(a.attname::text) AS columns"
@@ -108,14 +76,15 @@ def assert_tables_clean(conn: Connection) -> None:
     )
     assert {"alerts_engine_runs", "user_alert_deliveries"} <= {row["name"] for row in columns}
     for row in columns:
-        own = OWN_COLUMNS.get(row["name"], set())
+        own = own_columns.get(row["name"], frozenset())
         for column in row["columns"]:
             if row["name"] == "attack_values":  # created by the test itself
                 continue
             wanted = sql.SQL("SELECT coalesce(string_agg({}::text, ' '), '') AS text FROM {}")
             statement = wanted.format(sql.Identifier(column), sql.Identifier(row["name"]))
             text = query(conn, statement.as_string(conn))[0]["text"]
-            canaries = SECRETS if column in own else (*SECRETS, *PERSONAL)
+            canaries = [*SECRETS, *(() if column in own else PERSONAL)]
+            canaries += () if row["name"] == "alerts_keys" else stored
             assert_clean(f"{row['name']}.{column}", text, canaries)
 
 
@@ -138,6 +107,10 @@ def canary_environ() -> dict[str, str]:
     """Return every secret, for a runner; the test adds the providers' addresses."""
     return {
         "INTERNAL_RUNNER_TOKEN": ADMIN_TOKEN,
+        "INTERNAL_READ_TOKEN": READ_TOKEN,
+        "ALERTS_OWNER_EMAIL": OWNER_EMAIL,
+        "ALERTS_OWNER_TELEGRAM_CHAT_ID": OWNER_CHAT,
+        "ALERTS_PING_URL": f"http://127.0.0.1:9/{PING_PATH}",
         "EMAIL_FROM": "alerts@example.com",
         "BREVO_API_KEY": BREVO_KEY,
         "RESEND_API_KEY": RESEND_KEY,
@@ -195,7 +168,8 @@ class Watched:
 
     runner: Runner
     folder: Path
-    canaries: tuple[str, ...] = (*SECRETS, *PERSONAL)
+    canaries: tuple[str | bytes, ...] = (*SECRETS, *PERSONAL)
+    said: list[str] = field(default_factory=list)  # standard error of every command
 
     def __call__(
         self,
@@ -225,6 +199,7 @@ class Watched:
         return done
 
     def check(self, done: subprocess.CompletedProcess[str]) -> None:
+        self.said.append(done.stderr)
         assert "Traceback" not in done.stderr, done.stderr
         assert_clean("standard output", done.stdout, self.canaries)
         assert_clean("standard error", done.stderr, self.canaries)
@@ -239,6 +214,7 @@ class Watched:
 def github(folder: Path) -> dict[str, str]:
     """Run as a job on GitHub, so that annotations and the summary are written too."""
     return {
+        "CI": "true",
         "GITHUB_ACTIONS": "true",
         "GITHUB_EVENT_NAME": "schedule",
         "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
@@ -253,7 +229,12 @@ def watched(database_url: str, folder: Path) -> Watched:
     runner.environ["ALERTS_OUTBOX_DIR"] = str(folder / "outbox")
     # If the test server requires a password, search for that as well.
     given = password_of(runner.environ["DATABASE_URL"])
-    return Watched(runner, place, (*SECRETS, *PERSONAL, given))
+    try:
+        with closing(psycopg2.connect(database_url)) as conn:
+            stored = stored_secrets(conn)
+    except psycopg2.OperationalError:  # an address that is to be refused
+        stored = ()
+    return Watched(runner, place, (*SECRETS, *PERSONAL, given, *stored))
 
 
 def migrate(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -13,7 +13,7 @@ from alerts import db
 from alerts.failures import FailureCode
 from alerts.words import BECAUSE
 from app.ops import words
-from tests.support.leaks import CHAT, EMAIL, PHONE
+from tests.support.canaries import CHAT, EMAIL, PHONE
 from tests.support.ops import HOSTILE, PAGES, bad_day, get, page, signed_in, words_of
 from tests.support.web import CLOSED_PORT, app_for
 from tests.support.world import NOW, add_alert, add_delivery, add_user
