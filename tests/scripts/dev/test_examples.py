@@ -12,7 +12,7 @@ from tests.support.openapi import API, resolved, route_of, validator
 from tests.support.web import CLOSED_PORT, app_for
 
 TEXT = EXAMPLES.read_text()
-FOUND = re.findall(r"^`(GET|POST) (\S+?)`(.*)\n```(\w*)\n(.*?)\n```$", TEXT, re.M | re.S)
+FOUND = re.findall(r"^`(GET|POST) (\S+?)`([^\n]*)\n```(\w*)\n(.*?)\n```$", TEXT, re.M | re.S)
 APP = app_for(CLOSED_PORT)
 # Pages, and the document itself.
 NOT_SHOWN = ("/alerts/unsubscribe/", "/openapi.json")
