@@ -15,7 +15,12 @@ from alerts.health.badge import badge_address
 from alerts.redaction import describe_exception, redactor_for
 from alerts.runs import engine_state
 from alerts.settings import owner
-from alerts.settings.config import ConfigError, Settings, require_database_url
+from alerts.settings.config import (
+    DATABASES_DIFFER,
+    ConfigError,
+    Settings,
+    require_database_url,
+)
 from alerts.settings.tokens import GOOD_TOKEN, MAKE_TOKEN, weak_tokens
 
 OLDEST_SERVER = 140000  # PostgreSQL 14
@@ -81,6 +86,9 @@ def _check_settings(settings: Settings, report: Report) -> None:
         hint = "Use true or false."
         text = "ALERTS_V2_ENABLED is neither yes nor no and counts as off."
         report.warn("enabled_unclear", text, hint)
+    if settings.other_database_url is not None:
+        hint = "Unset one of them; GitHub, the web app and this host are to use the same database."
+        report.warn("databases_differ", f"{DATABASES_DIFFER}.", hint)
     if settings.clock is not None:
         text = f"Business time stands still at {settings.clock.isoformat()}."
         report.warn("clock_frozen", text, "Unset ALERTS_CLOCK in production.")

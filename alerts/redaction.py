@@ -139,8 +139,9 @@ class Redactor:
 def redactor_for(settings: Settings) -> Redactor:
     """Return a redactor that knows every :class:`Secret` in ``settings``, however deeply nested."""
     secrets = {secret.reveal() for secret in _secrets_in(settings)}
-    if settings.database_url is not None:
-        secrets |= _passwords_of(settings.database_url.reveal())
+    for url in (settings.database_url, settings.other_database_url):
+        if url is not None:
+            secrets |= _passwords_of(url.reveal())
     if settings.owner.ping_url is not None:  # what follows the host is the secret of it
         parts = urlsplit(settings.owner.ping_url.reveal())
         secrets |= {parts.path, parts.path.strip("/"), parts.query}

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from alerts import phases
-from alerts.cli import github, options
+from alerts.cli import github, options, repeating
 from alerts.cli.console import Console, JsonConsole, PeopleConsole
 from alerts.cli.program import Program
 from alerts.cli.signals import watching
 from alerts.engine import Hooks, RunReport, RunRequest, record_config_failure, run_engine
 from alerts.logs import before_records
 from alerts.owner.telling import Health, Telling
+from alerts.phases.context import Stop
 from alerts.readers import BOOLEAN, TIME, Parameter, choice, integer
-from alerts.settings.config import ConfigError, Settings, job_settings
+from alerts.settings.config import DATABASE_VARIABLES, ConfigError, Settings, job_settings
 
 log = logging.getLogger("alerts.runner")
 
@@ -32,18 +34,22 @@ PARAMETERS = (
     ),
     Parameter("batch_size", integer(1, 10_000), "most messages of one claim"),
     Parameter("max_seconds", integer(1, 86_400), "end the run by then"),
+    Parameter("every", integer(1, 86_400), "keep running, a run each N seconds"),
     Parameter("now", TIME, "freeze business time, as for a replay"),
     Parameter("log_json", BOOLEAN, "JSON lines, as where CI is true"),
 )
 
 
 def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None) -> int:
-    """Run phases; the exit code: 0 success or skipped, 1 failed or bad configuration, 2 usage."""
+    """Run phases; the exit code: 0 success or skipped, 1 failed or bad configuration, 2 usage.
+
+    With ``--every`` it is 0 however single runs ended, once a signal has come.
+    """
     return options.main(_COMMAND, "python -m alerts.runner", arguments, environ)
 
 
-def _start(environ: Mapping[str, str], *, log_json: bool, **asked: Any) -> int:
-    program = Program(environ, json=log_json)
+def _start(environ: Mapping[str, str], *, log_json: bool, every: int | None, **asked: Any) -> int:
+    program = Program(repeating.expecting(environ, every), json=log_json)
     console = JsonConsole() if program.json else PeopleConsole(environ)
     request = RunRequest(**asked)
     try:
@@ -52,12 +58,17 @@ def _start(environ: Mapping[str, str], *, log_json: bool, **asked: Any) -> int:
         return _config_failure(error, request, program, console)
     if settings.enabled_unclear:
         log.warning("ALERTS_V2_ENABLED is neither yes nor no: the engine stays off")
-    hooks = Hooks(on_phase=console.phase, progress=console.progress)
-    telling = Telling(settings, hooks.stop, dry_run=request.dry_run, now=request.now)
-    hooks.on_start = telling.started
     before_records(console.clear_progress)
-    with watching(hooks.stop):
-        return _finish(settings, run_engine(settings, request, hooks), console, telling)
+    stop = Stop()
+    run = partial(_run, settings, request, console, stop)
+    with watching(stop):
+        return run() if every is None else repeating.run_every(every, settings, run, stop)
+
+
+def _run(settings: Settings, request: RunRequest, console: Console, stop: Stop) -> int:
+    telling = Telling(settings, stop, dry_run=request.dry_run, now=request.now)
+    hooks = Hooks(telling.started, console.phase, console.progress, stop=stop)
+    return _finish(settings, run_engine(settings, request, hooks), console, telling)
 
 
 _COMMAND = options.command(
@@ -75,7 +86,7 @@ def _config_failure(
     for problem in error.problems:
         log.error("%s", problem.message)
     wrong = {problem.variable for problem in error.problems}
-    needed = {"DATABASE_URL", "ALERTS_EXPECTED_INTERVAL_MINUTES"} - wrong
+    needed = {*DATABASE_VARIABLES, "ALERTS_EXPECTED_INTERVAL_MINUTES"} - wrong
     settings = job_settings(program.environ, *needed)
     text = f"configuration error: {', '.join(sorted(wrong))}"
     hooks = Hooks()

@@ -9,7 +9,7 @@ from flask import Flask, Response, request
 
 from alerts.logs import setup_logging
 from alerts.redaction import redactor_for
-from alerts.settings.config import Settings
+from alerts.settings.config import DATABASES_DIFFER, Settings
 from app import current, errors, ops, public
 from app.admin import admin_blueprint
 from app.admin.metrics import metrics_blueprint
@@ -40,6 +40,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     ops.install(app)
     app.after_request(_never_cached)
     app.after_request(_name_route)
+    if settings.other_database_url is not None:
+        logging.getLogger("app").warning(DATABASES_DIFFER)
     if not settings.internal_tokens:
         logging.getLogger("app").warning(
             "INTERNAL_RUNNER_TOKEN is not set: the admin endpoints answer 503"

@@ -14,7 +14,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from alerts import migrations
 from alerts.migrations import MigrationError, MigrationStatus, Timeouts
-from alerts.settings.config import ConfigError, database_url_of
+from alerts.settings.config import (
+    DATABASES_DIFFER,
+    ConfigError,
+    database_url_of,
+    database_urls_differ,
+)
 
 DESCRIPTION = """\
 Applies sql/NNNN_name.sql in order to the database that DATABASE_URL names. Each file runs in
@@ -31,7 +36,8 @@ exit codes
   2  wrong usage
 
 environment
-  DATABASE_URL  postgresql://user:password@host:5432/name (required). A transaction pooler's
+  DATABASE_URL  postgresql://user:password@host:5432/name (required, unless
+                PRODUCTION_DATABASE_URL is set). A transaction pooler's
                 address works too.
 """
 DRY_RUN_HELP = """\
@@ -104,7 +110,10 @@ def _seconds(text: str) -> float:
 def _database_url() -> str:
     # Only this setting is read, so migrating works even if others are invalid.
     try:
-        return database_url_of(os.environ)
+        url = database_url_of(os.environ)
+        if database_urls_differ(os.environ):
+            print(f"warning: {DATABASES_DIFFER}", file=sys.stderr)
+        return url
     except ConfigError as error:
         raise MigrationError(str(error)) from None
 

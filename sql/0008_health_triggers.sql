@@ -45,12 +45,18 @@ DECLARE
 BEGIN
     IF TG_OP = 'INSERT' THEN
         INSERT INTO alerts_health_changes
-        SELECT 'deliveries', cell.*, pg_catalog.count(*)
-        FROM added AS d
+        SELECT 'deliveries', cell.*, pg_catalog.sum(d.amount)::bigint
+        FROM (
+            SELECT
+                created_at, risk_at, sent_at, channel, delivery_kind, status, failure_code,
+                attempts, pg_catalog.count(*) AS amount
+            FROM added
+            GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+        ) AS d
         CROSS JOIN LATERAL alerts_health_cell(
             d.created_at::timestamptz, d.created_at::timestamptz, d.risk_at::timestamptz,
-            d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
-            d.attempts::integer
+            d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text,
+            d.failure_code::text, d.attempts::integer
         ) AS cell
         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
     ELSIF TG_OP = 'DELETE' THEN
@@ -65,17 +71,31 @@ BEGIN
         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9;
     ELSE
         INSERT INTO alerts_health_changes
-        SELECT 'deliveries', cell.*, pg_catalog.sum(d.sign)
-        FROM (
-            SELECT 1 AS sign, a.* FROM added AS a UNION ALL SELECT -1, r.* FROM removed AS r
+        SELECT 'deliveries', cell.*, pg_catalog.sum(d.amount)::bigint
+        FROM (  -- what is alike is added up before it is worked out where it counts
+            SELECT
+                created_at, risk_at, sent_at, channel, delivery_kind, status, failure_code,
+                attempts, pg_catalog.sum(sign) AS amount
+            FROM (
+                SELECT
+                    1 AS sign, a.created_at, a.risk_at, a.sent_at, a.channel, a.delivery_kind,
+                    a.status, a.failure_code, a.attempts
+                FROM added AS a
+                UNION ALL
+                SELECT
+                    -1, r.created_at, r.risk_at, r.sent_at, r.channel, r.delivery_kind,
+                    r.status, r.failure_code, r.attempts
+                FROM removed AS r
+            ) AS each
+            GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
         ) AS d
         CROSS JOIN LATERAL alerts_health_cell(
             d.created_at::timestamptz, d.created_at::timestamptz, d.risk_at::timestamptz,
-            d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text, d.failure_code::text,
-            d.attempts::integer
+            d.sent_at::timestamptz, d.channel::text, d.delivery_kind::text, d.status::text,
+            d.failure_code::text, d.attempts::integer
         ) AS cell
         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-        HAVING pg_catalog.sum(d.sign) <> 0::bigint;
+        HAVING pg_catalog.sum(d.amount)::bigint <> 0::bigint;
     END IF;
     GET DIAGNOSTICS changes = ROW_COUNT;
     PERFORM alerts_health_fold_at_times(changes);

@@ -31,7 +31,7 @@ from tests.support.databases import TestServer, release_server, reserve_server  
 # Whoever runs the tests may hold real credentials, or stand in a CI job whose summary file the
 # runner would write to. Tests set what they need and see nothing else.
 FOREIGN_VARIABLES = re.compile(
-    r"DATABASE_URL|CI|INTERNAL_RUNNER_TOKEN|SMTP_URL"
+    r"(PRODUCTION_)?DATABASE_URL|CI|INTERNAL_RUNNER_TOKEN|SMTP_URL"
     r"|(ALERTS|EMAIL|BREVO|RESEND|TELEGRAM|TWILIO|GITHUB|GUNICORN)_\w+|PG[A-Z]+"
 )
 OWN_VARIABLES = "ALERTS_TEST_"

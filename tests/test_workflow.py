@@ -48,6 +48,7 @@ def test_only_credentials_come_from_secrets() -> None:
     env = workflow()["jobs"]["run"]["env"]
     assert {name for name, value in env.items() if "secrets." in value} == {
         "DATABASE_URL",
+        "PRODUCTION_DATABASE_URL",
         *OWNER_SECRETS,
         *secret_environ(),
     }

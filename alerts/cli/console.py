@@ -105,7 +105,7 @@ class PeopleConsole:
         _print(tables_runs.phase(self._style, vars(item)))
 
     def run(self, record: RunRecord, *, recorded: bool) -> None:
-        self._progress.clear()
+        self._progress.phase_ended()
         _print(tables_runs.run_end(self._style, vars(record), recorded=recorded))
 
 

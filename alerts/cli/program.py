@@ -9,7 +9,14 @@ from collections.abc import Iterable, Mapping
 from alerts.cli import github
 from alerts.logs import setup_logging
 from alerts.redaction import Redactor, redactor_for
-from alerts.settings.config import Settings, job_settings, require_database_url
+from alerts.settings.config import (
+    DATABASES_DIFFER,
+    Settings,
+    job_settings,
+    require_database_url,
+)
+
+log = logging.getLogger("alerts.cli")
 
 
 class Program:
@@ -29,6 +36,8 @@ class Program:
         settings = Settings.from_env(self.environ)
         require_database_url(settings)
         self.hide(settings)
+        if settings.other_database_url is not None:
+            log.warning(DATABASES_DIFFER)
         return settings
 
     def hide(self, settings: Settings) -> None:

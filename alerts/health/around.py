@@ -31,6 +31,7 @@ SELECT
                     SELECT q.due_at
                     FROM alerts_send_queue AS q
                     WHERE q.source = s.source AND q.channel = c.channel AND q.due_at > %(now)s
+                      AND q.due_at < 'infinity'  -- as a time written by hand may be
                     ORDER BY q.due_at, q.id
                     LIMIT 1
                 ) AS due_at

@@ -46,8 +46,8 @@ FROM unnest(%(channels)s::text[]) AS c (channel)
 """
 
 # How many messages of each source and channel are due, counted no further than this: how many more
-# wait, the counts know.
-DUE_COUNTED = 1_000
+# wait, the counts know. In the order of the index, or the whole queue may be read for so many.
+DUE_COUNTED = 500
 DUE = """
 SELECT s.source, c.channel, due.amount
 FROM (VALUES ('deliveries'), ('digests')) AS s (source)
@@ -57,6 +57,7 @@ CROSS JOIN LATERAL (
     FROM (
         SELECT FROM alerts_send_queue AS q
         WHERE q.source = s.source AND q.channel = c.channel AND q.due_at <= %(now)s
+        ORDER BY q.due_at, q.id
         LIMIT %(due_counted)s
     ) AS q
 ) AS due

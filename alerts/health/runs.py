@@ -20,13 +20,14 @@ SCHEDULED_STARTS = 50  # from which the usual lateness is learned
 # The newest run, the newest finished one with its phases, the last that sent, the last success, all
 # on wall time; the silent runs; the last runs, also those under way, with what kept them from
 # working; the newest dry run; when the schedule started runs; what the newest run's machine knows.
-# Dry runs prove nothing about delivery and are left out of the others.
+# Dry runs prove nothing about delivery and are left out of the others. `::timestamptz` reads the
+# plain TIMESTAMP columns of old deployments as UTC.
 RUNS = """
 SELECT
     (
         SELECT jsonb_build_object(
-            'run_id', run_id, 'status', status, 'started_at', started_at,
-            'finished_at', finished_at
+            'run_id', run_id, 'status', status, 'started_at', started_at::timestamptz,
+            'finished_at', finished_at::timestamptz
         )
         FROM alerts_engine_runs
         WHERE NOT dry_run
@@ -35,8 +36,9 @@ SELECT
     ) AS last_run,
     (
         SELECT jsonb_build_object(
-            'run_id', r.run_id, 'status', r.status, 'counts', r.counts, 'started_at', r.started_at,
-            'finished_at', r.finished_at, 'error_summary', r.error_summary,
+            'run_id', r.run_id, 'status', r.status, 'counts', r.counts,
+            'started_at', r.started_at::timestamptz, 'finished_at', r.finished_at::timestamptz,
+            'error_summary', r.error_summary,
             'phases', (
                 SELECT jsonb_agg(
                     jsonb_build_object(
@@ -76,8 +78,8 @@ SELECT
     (
         SELECT jsonb_agg(
             jsonb_build_object(
-                'run_id', run_id, 'started_at', started_at,
-                'heard_at', coalesce(heartbeat_at, started_at)
+                'run_id', run_id, 'started_at', started_at::timestamptz,
+                'heard_at', coalesce(heartbeat_at, started_at)::timestamptz
             )
             ORDER BY started_at DESC, id DESC
         )
@@ -91,9 +93,9 @@ SELECT
             jsonb_build_object(
                 'run_id', r.run_id,
                 'status', r.status,
-                'started_at', r.started_at,
-                'finished_at', r.finished_at,
-                'heard_at', coalesce(r.heartbeat_at, r.started_at),
+                'started_at', r.started_at::timestamptz,
+                'finished_at', r.finished_at::timestamptz,
+                'heard_at', coalesce(r.heartbeat_at, r.started_at)::timestamptz,
                 'triggered_by', r.triggered_by,
                 'error_summary', left(r.error_summary, 300),
                 'skipped', (
@@ -118,8 +120,8 @@ SELECT
     ) AS recent,
     (
         SELECT jsonb_build_object(
-            'run_id', r.run_id, 'started_at', r.started_at, 'triggered_by', r.triggered_by,
-            'sending', r.counts -> 'c'
+            'run_id', r.run_id, 'started_at', r.started_at::timestamptz,
+            'triggered_by', r.triggered_by, 'sending', r.counts -> 'c'
         )
         FROM (
             SELECT *
@@ -132,7 +134,7 @@ SELECT
         LIMIT 1
     ) AS last_dry,
     (
-        SELECT jsonb_agg(jsonb_build_array(s.started_at, s.late_seconds))
+        SELECT jsonb_agg(jsonb_build_array(s.started_at::timestamptz, s.late_seconds))
         FROM (
             SELECT started_at, late_seconds
             FROM alerts_engine_runs

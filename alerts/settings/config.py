@@ -38,8 +38,15 @@ __all__ = [
     "require_database_url",
 ]
 
+# The first that is set is used. Some hosts keep the address of the database that is deployed apart
+# from that of development.
+DATABASE_VARIABLES = ("DATABASE_URL", "PRODUCTION_DATABASE_URL")
+DATABASES_DIFFER = (
+    "DATABASE_URL and PRODUCTION_DATABASE_URL name different databases; DATABASE_URL is used"
+)
 DATABASE_URL_MISSING = (
-    "DATABASE_URL is not set; it takes the address of the PostgreSQL database, "
+    "DATABASE_URL is not set (nor PRODUCTION_DATABASE_URL); it takes the address of the PostgreSQL "
+    "database, "
     "postgresql://user:password@host:5432/name"
 )
 
@@ -83,6 +90,7 @@ class Settings:
     """Everything the environment decides. Times are seconds unless the name says otherwise."""
 
     database_url: Secret | None
+    other_database_url: Secret | None  # set too, not used, and another one
     internal_tokens: tuple[Secret, ...]
     read_tokens: tuple[Secret, ...]
     public_host: bool  # the web app is reached from the internet
@@ -125,6 +133,7 @@ class Settings:
         enabled = switch(env.text("ALERTS_V2_ENABLED") or "true")
         settings = cls(
             database_url=_database_url(env),
+            other_database_url=_other_database_url(env),
             internal_tokens=_tokens(env, "INTERNAL_RUNNER_TOKEN"),
             read_tokens=_tokens(env, "INTERNAL_READ_TOKEN"),
             public_host=env.text("PORT") is not None,
@@ -209,14 +218,26 @@ def database_url_of(environ: Mapping[str, str]) -> str:
     return url.reveal()
 
 
+def database_urls_differ(environ: Mapping[str, str]) -> bool:
+    """Whether both variables are set, and differ."""
+    return _other_database_url(EnvReader(environ)) is not None
+
+
 def _database_url(env: EnvReader) -> Secret | None:
     """The database's URL; None when unset, or with a problem noted when it cannot be one."""
-    url = env.secret("DATABASE_URL")
+    name = next((each for each in DATABASE_VARIABLES if env.raw(each)), DATABASE_VARIABLES[0])
+    url = env.secret(name)
     problem = problem_of_url(url.reveal()) if url else None
     if problem:
-        env.add_problem("DATABASE_URL", problem)
+        env.add_problem(name, problem)
         return None
     return url
+
+
+def _other_database_url(env: EnvReader) -> Secret | None:
+    """What PRODUCTION_DATABASE_URL holds where DATABASE_URL holds something else."""
+    used, other = (env.raw(each) for each in DATABASE_VARIABLES)
+    return Secret(other) if used and other and used != other else None
 
 
 def require_database_url(settings: Settings) -> str:

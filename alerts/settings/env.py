@@ -16,7 +16,7 @@ D = TypeVar("D")
 _HIDDEN = "a value that does not parse (not shown)"
 # Values of other variables are shown when they do not parse: not where a secret was put into
 # the wrong one. Credentials in addresses, queries, and long unbroken texts are taken for secrets.
-_SECRET_NAME = re.compile(r"_KEY$|_TOKEN$|^DATABASE_URL$")
+_SECRET_NAME = re.compile(r"_KEY$|_TOKEN$|DATABASE_URL$")
 _LEAST_PART = 8  # characters of a secret that are worth hiding
 _PRIVATE = re.compile(r"[@?%=]|(?=[\d:_-]*[a-z])[\w:-]{24,}", re.IGNORECASE)
 

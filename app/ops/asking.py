@@ -65,11 +65,14 @@ def row_id(question: Question, text: str) -> Any:
 
 def address(path: str, values: Mapping[str, Any] | None = None, /, **more: Any) -> str:
     """A page's address with the values that are set; the choice of UTC goes along."""
+    in_utc = request.args.get(UTC) == "1"
+    if not values and not more and not in_utc:
+        return path
     path, mark, place = path.partition("#")
     path, _, query = path.partition("?")
     told = {name: _text(value) for name, value in {**(values or {}), **more}.items()}
     told = {name: text for name, text in told.items() if text}
-    if request.args.get(UTC) == "1":
+    if in_utc:
         told.setdefault(UTC, "1")
     query = "&".join(filter(None, (query, urlencode(told))))
     return "?".join(filter(None, (path, query))) + mark + place

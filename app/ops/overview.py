@@ -16,6 +16,7 @@ from app.ops.asking import answer, asked, caller
 from app.ops.rendering import page
 from app.ops.verdict import verdict
 
+_FAILING = "channel_failing"
 WINDOWS = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
 
 
@@ -41,6 +42,7 @@ def overview() -> str:
         hours=charts.hours(health["per_hour"]),
         funnel=charts.funnel(health["funnel"]) if health["funnel"] else [],
         totals=_totals(health),
+        failing={each["channel"] for each in health["reasons"] if each["code"] == _FAILING},
     )
 
 

@@ -20,11 +20,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from scripts.bench.engine_bench import idle, recording
+from scripts.bench.history_bench import phases
 from scripts.bench.provider_bench import outbox, provider, slow_provider
 from scripts.bench.queue_bench import digests, fanout, sending, sending_growth, trigger_cost
 from scripts.bench.risk_bench import risk_to_phone
 from scripts.bench.senders_bench import senders
-from scripts.bench.web_bench import health, ops, runs
+from scripts.bench.web_bench import readings, runs
 from scripts.bench.world import Row
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -33,7 +34,7 @@ HEAD = (
     "| --- | --- | --- | --- | --- | --- |"
 )
 
-BENCHMARKS: dict[str, Callable[[float], Row]] = {
+BENCHMARKS: dict[str, Callable[[float], Row | list[Row]]] = {
     "idle": idle,
     "recording": recording,
     "fanout": fanout,
@@ -48,8 +49,8 @@ BENCHMARKS: dict[str, Callable[[float], Row]] = {
     **{f"senders{n}": partial(senders, hosts=n) for n in (1, 2, 4, 8)},
     "risk": risk_to_phone,
     "triggers": trigger_cost,
-    "health": health,
-    "ops": ops,
+    "history": phases,
+    "readings": readings,
     "runs": runs,
 }
 
@@ -87,11 +88,14 @@ def main() -> None:
     except ValueError:
         parser.error(f"--sizes takes numbers with commas, not {options.sizes!r}")
     print(f"Python {platform.python_version()}, {platform.machine()}\n\n{HEAD}", flush=True)
-    rows = []
+    rows: list[Row] = []
+    printed = 0
     for name in names:
         for size in sizes:
-            rows.append(BENCHMARKS[name](size))
-            print(line(rows[-1]), flush=True)
+            found = BENCHMARKS[name](size)
+            rows += found if isinstance(found, list) else [found]
+            print("\n".join(map(line, rows[printed:])), flush=True)
+            printed = len(rows)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=2) + "\n")
     if options.docs:

@@ -51,7 +51,8 @@ INSERT INTO user_alert_deliveries
 SELECT u.id, e.id, (ARRAY['email', 'telegram', 'sms'])[1 + u.id %% 3],
     CASE WHEN u.id %% 7 = 0 THEN 'digest' ELSE 'instant' END, (u.id %% 10 = 0)::integer,
     CASE WHEN u.id %% 10 = 0 THEN now() + (u.id %% 100 - 50) * interval '1 minute' END,
-    CASE WHEN u.id %% 10 = 0 THEN 'network' END, now() - u.id %% 1200 * interval '1 second'
+    CASE WHEN u.id %% 10 = 0 THEN 'network' END,
+    now() - %(days)s * interval '1 day' - u.id %% 1200 * interval '1 second'
 FROM users AS u, alert_events AS e WHERE e.event_fingerprint LIKE 'backlog:%%';
 INSERT INTO user_alert_digests
     (user_id, channel, period, window_start, window_end, digest_key, created_at)
@@ -94,11 +95,12 @@ def world(url: str, users: int) -> psycopg2.extensions.cursor:
     return cursor
 
 
-def backlog(cursor: psycopg2.extensions.cursor, rows: int) -> None:
-    """About so many rows that wait, for the users that there are, and what goes with them."""
+def backlog(cursor: psycopg2.extensions.cursor, rows: int, days: int = 0) -> None:
+    """About so many rows that wait since so many days, for the users that there are, and what goes
+    with them."""
     cursor.execute("SELECT count(*) FROM users")
     (users,) = cursor.fetchone() or (1,)
-    cursor.execute(BACKLOG, {"events": max(1, rows // users)})
+    cursor.execute(BACKLOG, {"events": max(1, rows // users), "days": days})
 
 
 def rows_scanned(cursor: psycopg2.extensions.cursor) -> int:

@@ -24,8 +24,8 @@ from tests.support.ops import session_of
 
 DESCRIPTION = """\
 Opens the operator's page in Chromium, as a phone shows it, over the database of scripts/run (which
-must have run before; its web app need not be running), and writes docs/ops-dark.webp and
-docs/ops-light.webp.
+must have run before; its web app need not be running) on the sample's bad day, and writes
+docs/ops-dark.webp and docs/ops-light.webp.
 """
 DOCS = run.CHECKOUT / "docs"
 QUALITY = 0.82
@@ -48,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.parse_args(arguments)
     try:
         environment = run._environment(run._database_url(), 5000)
+        run._script(environment, "sample/bad_day.py")
     except (run.RunError, DevDbError) as error:
         run.say(f"scripts/dev/pictures.py: {error}")
         return 1
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
         browser = playwright.chromium.launch(**chromium_options())
         for scheme in ("dark", "light"):
             context = browser.new_context(
-                viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=2,
+                viewport={"width": WIDTH, "height": HEIGHT}, device_scale_factor=1.5,
                 color_scheme=scheme, is_mobile=True, has_touch=True, locale="en-GB",
             )  # fmt: skip
             context.add_cookies([session_of(app, token)])

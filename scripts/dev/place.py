@@ -119,7 +119,7 @@ def _packaged_installation() -> Path:
     return max(found, key=lambda path: int(path.name.removeprefix("pginstall")))
 
 
-def _unprivileged_account() -> Account:
+def unprivileged_account() -> Account:
     for name in ACCOUNTS:
         try:
             entry = pwd.getpwnam(name)
@@ -147,7 +147,7 @@ def _remembered(state: Path) -> tuple[Path, Account] | None:
 
 
 def _choose(state: Path) -> tuple[Path, Account]:
-    account = _unprivileged_account()
+    account = unprivileged_account()
     base = state if account.can_enter(state) else _private_folder()
     note = {"state": str(state), "base": str(base), "account": account.name}
     (state / "location").write_text(json.dumps(note) + "\n")

@@ -182,6 +182,7 @@ def _environment(database_url: str, port: int) -> dict[str, str]:
         "EMAIL_PROVIDER": "outbox",
         "INTERNAL_RUNNER_TOKEN": _admin_token(),
     }
+    kept.pop("PRODUCTION_DATABASE_URL", None)  # no business of a development machine
     return defaults | kept | fixed
 
 

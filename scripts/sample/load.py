@@ -77,6 +77,11 @@ def _refuse_other_users(conn: db.Connection) -> None:
         )
 
 
+def _database_url() -> str:
+    # PRODUCTION_DATABASE_URL is no fallback here: sample data has no business there.
+    return database_url_of({"DATABASE_URL": os.environ.get("DATABASE_URL", "")})
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     argparse.ArgumentParser(
@@ -85,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args(arguments)
     try:
-        conn = db.open_session(database_url_of(os.environ), application_name=APPLICATION_NAME)
+        conn = db.open_session(_database_url(), application_name=APPLICATION_NAME)
         try:
             load_sample(conn, _report)
         finally:

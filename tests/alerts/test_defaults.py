@@ -49,9 +49,10 @@ DEFAULTS = {
 }
 SINCE = {"transaction_timeout": 170_000}
 # The same for two runs of the same world: numbers of rows are, times of the wall clock are not.
-# (next_retry_at has jitter).
+# (next_retry_at has jitter, and with it when the next one is due).
 WALL = re.compile(
-    r"^(claimed_|heartbeat_|started_at|finished_at|duration|run_id|next_retry_at|last_success)"
+    r"^(claimed_|heartbeat_|started_at|finished_at|duration|phases|run_id|next_retry_at|next_due_at"
+    r"|last_success)"
 )
 PATHS = ("/deliveries?limit=200", "/digests?limit=200", "/health", "/explain?event_id=1&user_id=1")
 

@@ -171,6 +171,29 @@ def test_health_is_found_without_reading_the_history(busy: Connection) -> None:
     db.execute(busy, "ROLLBACK")
 
 
+def test_health_reads_a_few_rows_of_the_queue_however_long_it_is(
+    busy: Connection, conn: Connection
+) -> None:
+    """One channel's rows behind all of another's: what is due there must not be looked for."""
+    for channel, rows in (("email", 20_000), ("sms", 100)):
+        db.execute(
+            conn,
+            "INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, created_at)"
+            " SELECT id, %s, %s, %s FROM users ORDER BY id DESC LIMIT %s",
+            (add_alert(conn), channel, NOW - timedelta(minutes=30), rows),
+        )
+    db.execute(conn, "ANALYZE")
+    read = (
+        "SELECT sum(seq_tup_read + idx_tup_fetch)::bigint FROM pg_stat_xact_user_tables"
+        " WHERE relname IN ('user_alert_deliveries', 'alerts_send_queue')"
+    )
+    db.execute(busy, "BEGIN")
+    before = value(busy, read)
+    get_health(busy, settings_for("postgresql://unused"), NOW)
+    assert value(busy, read) - before < 5_000
+    db.execute(busy, "ROLLBACK")
+
+
 def test_a_whole_run_with_nothing_to_do_reads_no_history(
     database_url: str, busy: Connection, conn: Connection
 ) -> None:

@@ -113,15 +113,29 @@ class Claimer:
         return found
 
     def _claim_from(self, session: Session, queue: Queue, found: Found) -> None:
+        wanted, taken = found.wanted, Counter[str]()
+        names = list(wanted.rooms)
+        while names:
+            left = {
+                name: min(
+                    wanted.rooms[name] - found.by_channel[name],
+                    wanted.parts.get((queue.name, name), wanted.rooms[name]) - taken[name],
+                )
+                for name in names
+            }
+            left = {name: room for name, room in left.items() if room > 0}
+            limit = wanted.limit - found.by_channel.total()
+            if not left or limit <= 0:
+                return
+            claimed, names = self._claim_once(session, queue, found, left, limit)
+            taken += claimed.by_channel
+
+    def _claim_once(
+        self, session: Session, queue: Queue, found: Found, left: Mapping[str, int], limit: int
+    ) -> tuple[Claimed, list[str]]:
+        """One claim, and the channels that it found little in where it went on from a mark: what
+        came in before that may be due."""
         context, wanted = self._context, found.wanted
-        left = {
-            name: min(room - found.by_channel[name], wanted.parts.get((queue.name, name), room))
-            for name, room in wanted.rooms.items()
-        }
-        left = {name: room for name, room in left.items() if room > 0}
-        limit = wanted.limit - found.by_channel.total()
-        if not left or limit <= 0:
-            return
         marks = {  # a probe takes the oldest
             name: None if name in wanted.exempt else self._marks.of((queue.name, name))
             for name in left
@@ -140,20 +154,21 @@ class Claimer:
             after={name: mark for name, mark in marks.items() if mark is not None},
         )
         found.by_queue.append((queue, claimed))
+        found.to_send += claimed.to_send
+        found.by_channel += claimed.by_channel
+        again = []
         for name, room in left.items():
             part = (queue.name, name)
-            cut = claimed.by_channel.total() >= limit
-            if claimed.by_channel[name] == room or cut:
+            if claimed.by_channel[name] == room or claimed.by_channel.total() >= limit:
                 found.full.add(part)
                 if name in claimed.last and name not in wanted.exempt:
                     self._marks.move(part, claimed.last[name], anew=marks[name] is None)
-            elif marks[name] is not None:  # what came in before the mark may be due
+            elif marks[name] is not None:
                 self._marks.forget(part)
-                found.full.add(part)
+                again.append(name)
             else:
                 found.empty.add(part)
-        found.to_send += claimed.to_send
-        found.by_channel += claimed.by_channel
+        return claimed, again
 
     # -- beside the phase's thread ---------------------------------------------------------
 

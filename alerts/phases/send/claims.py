@@ -260,7 +260,7 @@ def claim_due(
     *,
     run_id: str,
     now: datetime,
-    rooms: dict[str, int],
+    rooms: Mapping[str, int],
     limit: int,
     unconfigured: Sequence[str],
     max_age_hours: int,

@@ -34,7 +34,7 @@ from tests.support.explain_world import (
     switched_off_for_all,
 )
 from tests.support.incidents_explain import COMPLAINTS, Complaint
-from tests.support.world import NOW, settings_for
+from tests.support.world import NOW, add_alert, settings_for
 
 # The web app's own variables say otherwise than the engine's, which count.
 WEB = settings_for("postgresql://unused", ALERTS_TIMEZONE="Asia/Tokyo", ALERTS_CHANNELS_OFF="sms",
@@ -129,6 +129,23 @@ OUTCOMES = (
     ),
     Complaint(
         0, "to be made", pending(), "Will be sent with the next run."
+    ),
+    Complaint(
+        0, "an hourly digest, as the engine makes them",
+        after(
+            lambda conn: engine_ran_with(conn, digest_period="hourly"),
+            lambda conn: (add_alert(conn), reader(conn, "free")),
+        ),
+        "Will go into the digest of 8 March 2022, 18:00 to 19:00 CET, which goes with the next run "
+        "(the Free plan has no instant alerts by email).",
+    ),
+    Complaint(
+        0, "a digest to come, and a channel that is paused",
+        after(paused("email"), lambda conn: (add_alert(conn), reader(conn, "free"))),
+        "Will go into the digest of 8 March 2022, which goes with the first run after Wednesday "
+        "00:00 (the Free plan has no instant alerts by email); for now, email has been paused "
+        "since 7 March 2022 12:00 (wrong headline).",
+        does="Resume email when the reason is gone.", page="/ops/pause",
     ),
     Complaint(
         0, "to be shown", pending(), "Will be shown after the next run.", "account"

@@ -117,7 +117,7 @@ def test_a_run_that_is_interrupted_has_failed(
 ) -> None:
     queue_instants(conn, 1, "telegram")
     with HttpProvider() as telegram:
-        telegram.rule = lambda _: Fault("hang")
+        telegram.rule = lambda _: Fault("slow", seconds=1.0)
         environ = {**runner.environ, **provider_environ(telegram)["telegram"], "EMAIL_PROVIDER": ""}
         process = subprocess.Popen(
             [sys.executable, "-m", "alerts.runner", "--phase", "c", *AT_NOW],

@@ -127,6 +127,8 @@ def test_the_command_line_pauses_resumes_and_lists_like_the_endpoints(
     ):
         paused = told(database_url, capsys, "pause", *option, "--reason", "why")
         again = post(f"/pause?reason=why{channel}")
+        assert [each.pop("by") for each in paused["paused"]] == ["cli"]
+        assert [len(each.pop("by")) for each in again["paused"]] == [8]  # the token's key id
         assert again == {**paused, "was_paused": True, "action_id": paused["action_id"] + 1}
         resumed = told(database_url, capsys, "resume", *option)
         assert (resumed["was_paused"], resumed["paused"]) == (True, [])
