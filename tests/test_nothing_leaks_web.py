@@ -169,7 +169,7 @@ def test_an_address_that_is_none(url: str) -> None:
 def test_a_configuration_that_does_not_parse() -> None:
     bad = {
         name: value
-        for variables in BAD_VALUES
+        for variables in reversed(BAD_VALUES)  # of several of a variable the first
         if not set(variables) <= OF_CHANNELS
         for name, value in variables.items()
     }
