@@ -131,6 +131,20 @@ def test_recording_that_fails_with_row_values_and_its_spool(
     watch("retry-failed", "deliveries", module="alerts")
 
 
+@pytest.mark.parametrize("kind", ["raised_with_detail", "raised_as_denied", "unique", "integer"])
+def test_a_user_who_cannot_be_erased(
+    conn: Connection, database_url: str, tmp_path: Path, kind: str
+) -> None:
+    user = canary_world(conn)
+    attack(conn, ATTACKS[kind], [("users", "UPDATE OR DELETE")])
+    watch = watched(database_url, tmp_path)
+    for options in ((), ("--with-user",)):
+        done = watch("erase-user", str(user), *options, module="alerts")
+        assert done.returncode == 1, done.stdout
+        assert done.stderr
+    assert_tables_clean(conn)
+
+
 @contextmanager
 def refusing_server() -> Iterator[int]:
     """Speaks PostgreSQL just enough to refuse a login, and says too much about it."""

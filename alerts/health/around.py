@@ -1,4 +1,4 @@
-"""What else the verdict needs to know of the database."""
+"""What else the verdict needs from the database."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def line(channel: Mapping[str, Any], clock: Clockface) -> str:
     due = [channel["oldest_due_delivery_minutes"], channel["oldest_due_digest_minutes"]]
     later = [at for at in channel["next_due_at"].values() if at]
     if due == [None, None] and later:
-        return f"ok, {waiting} waiting, the next until {clock.at(_time(min(later)))}"
+        return f"ok, {waiting} waiting, the next due {clock.at(_time(min(later)))}"
     return f"ok, {waiting} waiting"
 
 

@@ -98,12 +98,12 @@ WHERE s.wait_seconds < 0 AND s.kind IN ('instant', 'digest')
 GROUP BY 1, 2, 3
 """
 
-# Since when a trigger could not count a change.
+# When a trigger first failed to count a change.
 STALE_SINCE = "SELECT min(since) AS since FROM alerts_health_stale"
 
 
 class Cell(NamedTuple):
-    """So many rows, alike in all that health tells apart."""
+    """A number of rows that are alike in everything health distinguishes."""
 
     channel: str
     kind: str
@@ -115,7 +115,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class HealthCounts:
-    """What was created of late, by source (deliveries, digests)."""
+    """What was created recently, by source (deliveries, digests)."""
 
     windows: dict[tuple[str, timedelta], list[Cell]]  # by source and span
     # By channel and kind, or RISK: rows by seconds, last day.

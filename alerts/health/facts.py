@@ -27,7 +27,7 @@ from alerts.words import Clockface, zone_of
 
 # How much newer than any sign of a run a success of a channel must be to prove another run.
 UNRECORDED_SECONDS = 60
-# What a message that is tried again met with its provider; a run that died says nothing of that.
+# What a message that is being retried met at its provider; a run that died says nothing about it.
 _TRIED = frozenset(set(FailureCode) - {FailureCode.SENDER_LOST})
 
 
@@ -47,7 +47,7 @@ class Tally:
 
 
 def tallies(cells: Iterable[Cell]) -> dict[str, Tally]:
-    """By channel; the cells are those of own messages."""
+    """By channel, of messages that are sent on their own."""
     found: dict[str, Tally] = {}
     for cell in cells:
         tally = found.setdefault(cell.channel, Tally())
@@ -62,7 +62,7 @@ def tallies(cells: Iterable[Cell]) -> dict[str, Tally]:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the rules look at. Runs, pauses, claims and channels go by wall time."""
+    """Everything the rules look at. Runs, pauses, claims and channels go by wall time."""
 
     wall: Clockface
     business: Clockface  # for messages and input
@@ -97,7 +97,7 @@ class Facts:
 
     @property
     def on_github(self) -> bool:
-        """Whether the last run was a job of GitHub's."""
+        """Whether the last run was a GitHub job."""
         return any(run["triggered_by"].startswith("github") for run in self.runs.recent[:1])
 
     def place(self, *, secret: bool = False) -> str:
@@ -107,7 +107,7 @@ class Facts:
         return f"in the repository's {'secrets' if secret else 'variables'} on GitHub"
 
     def provider(self, channel: str) -> Provider | None:
-        """Through which the channel sends, or last did."""
+        """The provider the channel sends through, or last did."""
         for each in self.changes:
             found = provider_named(each.providers.get(channel))
             if found is not None:

@@ -1,4 +1,4 @@
-"""In which order reasons are told: the cause before what is merely its symptom."""
+"""The order in which reasons are told: a cause comes before its symptoms."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from alerts.health.reasons import SEVERITIES
 Told = Mapping[str, Any]  # a reason as health answers it
 
 _WAITS = ("queue_waiting", "sending_stuck")
-# What a reason explains: where it is told, the others are but its symptoms. With a colon and a
-# cause, only where that is the cause.
+# What a reason explains: when it is given, the others are only its symptoms. With a colon and a
+# cause: only if that is the cause.
 EXPLAINS: Mapping[str, tuple[str, ...]] = {
     "migrations_pending": ("last_run_failed", "no_recent_success:migrations"),
     "paused": ("no_recent_success:paused", "runs_late", *_WAITS),
@@ -38,7 +38,7 @@ _OF_THE_WHOLE = ("last_run_failed",)
 
 
 def arranged(reasons: Sequence[Told]) -> list[Told]:
-    """The worst first, a cause being as bad as what it explains; symptoms behind their causes."""
+    """The worst first, a cause being as bad as what it explains; symptoms follow their causes."""
 
     def place(reason: Told) -> tuple[int, int, int]:
         weight = min(SEVERITIES.index(each["severity"]) for each in _with_symptoms(reason, reasons))
@@ -48,7 +48,7 @@ def arranged(reasons: Sequence[Told]) -> list[Told]:
 
 
 def causes(reasons: Sequence[Told]) -> list[Told]:
-    """The reasons that are nobody's symptom, in the order given."""
+    """The reasons that are not symptoms of another, in the order given."""
     return [reason for reason in reasons if not _depth(reason, reasons)]
 
 

@@ -45,8 +45,8 @@ SELECT
 FROM unnest(%(channels)s::text[]) AS c (channel)
 """
 
-# How many messages of each source and channel are due, counted no further than this: how many more
-# wait, the counts know. In the order of the index, or the whole queue may be read for so many.
+# How many messages of each source and channel are due, counted up to this limit; beyond it the
+# kept counts say how many wait. In index order, or the planner may read the whole queue.
 DUE_COUNTED = 500
 DUE = """
 SELECT s.source, c.channel, due.amount

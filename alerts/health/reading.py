@@ -1,4 +1,4 @@
-"""What health reads: every question in one round trip, and what the answers are."""
+"""What health reads: every question in one round trip, and the answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OWN_KINDS = ("instant", "digest")  # others belong to other parts of the product
 # that start together all but one find it so: counted for each of ALERTS_SENDERS.
 LOCKED_OUT_AT_LEAST = 2
 
-# All that health asks, in one round trip. Its parameters are those of read().
+# Everything health asks, in one round trip. The parameters are those of read().
 QUESTIONS = Together(
     queue.HELD,
     counts.STRETCHES,
@@ -75,7 +75,7 @@ class Reading:
     unsubscribed: int  # in the last seven days
 
     def own(self, source: str, span: timedelta) -> list[Cell]:
-        """A window's rows that are the engine's."""
+        """A window's rows that belong to the engine."""
         return [cell for cell in self.counts.windows[source, span] if cell.kind in OWN_KINDS]
 
     def messages(self, span: timedelta) -> list[Cell]:

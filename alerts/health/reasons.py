@@ -10,7 +10,7 @@ from alerts.paging import iso
 
 FAILING, DEGRADED, NOTE = "failing", "degraded", "note"
 SEVERITIES = (FAILING, DEGRADED, NOTE)  # the worst first
-# Every code that a rule may give.
+# Every code that a rule can give.
 CODES = (
     "migrations_pending",
     "paused",

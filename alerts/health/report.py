@@ -59,7 +59,7 @@ def get_health(conn: db.Connection, settings: Settings, now: datetime) -> dict[s
 
 
 def _totals(reading: Reading) -> dict[str, Any]:
-    """By channel what became of the last day's and the last week's rows."""
+    """What became of the last day's and the last week's rows, by channel."""
     return {
         "deliveries_24h": _by_channel(reading.own(DELIVERIES, DAY), CHANNELS),
         "deliveries_7d": _by_channel(reading.own(DELIVERIES, WEEK), CHANNELS),
@@ -69,7 +69,7 @@ def _totals(reading: Reading) -> dict[str, Any]:
 
 
 def _waiting(reading: Reading) -> dict[str, float | None]:
-    """For how long the oldest due message has waited, over all channels."""
+    """How long the oldest due message of any channel has waited."""
     return {
         f"oldest_queued_{kind}_minutes": _minutes(
             min((row[kind] for row in reading.queue.values() if row[kind]), default=None),
@@ -194,7 +194,7 @@ def _due(name: str, source: str, reading: Reading) -> int:
 
 
 def _took(waits: dict[int, int]) -> dict[str, int | None]:
-    """How many were sent, and within how many seconds most of them."""
+    """How many were sent, and within how many seconds (percentiles)."""
     shares = {name: percentile(waits, share) for name, share in SHARES.items()}
     return {"count": sum(waits.values()), **shares}
 

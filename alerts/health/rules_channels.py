@@ -64,7 +64,7 @@ def channel_held(facts: Facts) -> Iterator[Reason]:
         if code == FailureCode.UNEXPECTED_ANSWER:
             what = (channel["detail"] or "no answer of its own").partition(";")[0]
             message = (
-                f"Something else has answered in the place of {facts.who(name)} since {at} "
+                f"Something else has answered instead of {facts.who(name)} since {at} "
                 f"({what}); {waits}."
             )
         else:
@@ -129,8 +129,8 @@ def refused_at_once(facts: Facts) -> Iterator[Reason]:
         refused = sum(n for code, n in failed.items() if words.class_of(code) in _REFUSALS)
         message = (
             f"{words.capital(facts.who(name))} refused ten recipients in a row in the run of "
-            f"{facts.wall.at(started)}, so it is rather our sender or account than the recipients; "
-            f"{facts.messages_on(refused, name)} failed by it."
+            f"{facts.wall.at(started)}, so our sender or account is the likelier cause; "
+            f"{facts.messages_on(refused, name)} failed because of it."
         )
         action = (
             f"See what {facts.who(name)} says of our sender. Once that is mended, send them again "

@@ -21,7 +21,7 @@ def migrations_pending(facts: Facts) -> Iterator[Reason]:
     names = words.listed(lacking)
     last = facts.runs.last_finished
     failing = last is not None and last["status"] == "failed"
-    breaks = "runs fail by it" if failing else "nothing fails by it yet"
+    breaks = "runs fail because of it" if failing else "nothing has failed because of it yet"
     message = (
         f"The database lacks the {words.verb(len(lacking), 'migration', 'migrations')} {names} of "
         f"version {VERSION}; {breaks}."

@@ -87,7 +87,7 @@ def _killed(facts: Facts, none: str) -> Why | None:
         return None
     at = facts.wall.at(datetime.fromisoformat(newest["heard_at"]))
     died = sum(was_lost(run) or run["run_id"] in silent for run in facts.runs.recent)
-    text = f"Runs are started and die, the last one at {at}, {died} of late: {none}."
+    text = f"Runs are started and die, the last one at {at}, {died} recently: {none}."
     action = "See the end of the last run's log: too little memory or time, or a cancelled job."
     return "killed", text, action
 

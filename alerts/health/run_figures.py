@@ -49,7 +49,8 @@ SELECT
 
 def run_figures(row: Mapping[str, Any]) -> dict[str, Any]:
     """Health's ``last_finished_run`` (``phases``: milliseconds by letter) and ``runs_24h``: runs by
-    status, and ``lost``, those that died without a word. ``row`` is that of :data:`RUN_FIGURES`."""
+    status, and ``lost``: those that died without reporting it. ``row`` is the row of
+    :data:`RUN_FIGURES`."""
     day = row["day"] or {}
     return {
         "last_finished_run": _finished(row["last_finished"]),

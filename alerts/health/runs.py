@@ -159,7 +159,7 @@ LEFT JOIN (
 
 @dataclass(frozen=True)
 class LockedOut:
-    """A phase that so many runs in a row could not do, the first of them at ``since``."""
+    """A phase that ``runs`` runs in a row could not do, the first of them at ``since``."""
 
     phase: Phase
     runs: int
@@ -167,7 +167,7 @@ class LockedOut:
 
 
 def was_lost(run: Mapping[str, Any]) -> bool:
-    """Whether a later run closed it, as it had fallen silent."""
+    """Whether a later run closed it because it had gone silent."""
     return run["status"] == "failed" and (run["error_summary"] or "").startswith("runner lost")
 
 
@@ -196,7 +196,7 @@ class Runs:
         return max(0.0, (self.now - self.last_success_at).total_seconds() / 60)
 
     def locked_out(self) -> list[LockedOut]:
-        """The phases that other sessions kept the last runs from."""
+        """The phases that other sessions kept the last runs from doing."""
         found = []
         for phase in PHASES:
             told = [
@@ -210,7 +210,7 @@ class Runs:
         return found
 
     def newest_sign(self) -> datetime | None:
-        """When a run was last heard of, a dry one aside."""
+        """When a run, dry runs aside, was last heard from."""
         signs = [each for run in self.recent for each in (run["heard_at"], run["finished_at"])]
         return max((datetime.fromisoformat(each) for each in signs if each), default=None)
 
@@ -224,7 +224,7 @@ class Runs:
         return found
 
     def held(self) -> dict[str, str]:
-        """By channel the code that the last finished run held it for."""
+        """By channel, the code for which the last finished run held it."""
         counts = self.last_finished["counts"] if self.last_finished else {}
         held: dict[str, str] = counts.get("c", {}).get("channels_held", {})
         return held

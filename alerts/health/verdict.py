@@ -18,7 +18,7 @@ from alerts.health.facts import Facts
 from alerts.health.order import arranged
 from alerts.health.reasons import NOTE, SEVERITIES, Reason
 
-# Pure functions of the facts. Reasons of one weight are told in this order.
+# Pure functions of the facts. Reasons of equal severity are told in this order.
 RULES: tuple[Callable[[Facts], Iterable[Reason]], ...] = (
     rules_setup.migrations_pending,
     rules_engine.paused,
@@ -57,7 +57,7 @@ RULES: tuple[Callable[[Facts], Iterable[Reason]], ...] = (
 
 
 def verdict(facts: Facts) -> dict[str, Any]:
-    """``status``, the worst of the reasons but for notes, and all ``reasons``, causes first."""
+    """``status``, the worst reason that is not a note, and all ``reasons``, causes first."""
     reasons = [reason for rule in RULES for reason in rule(facts)]
     worst = min((SEVERITIES.index(each.severity) for each in reasons), default=-1)
     status = "ok" if worst < 0 or SEVERITIES[worst] == NOTE else SEVERITIES[worst]

@@ -15,7 +15,7 @@ from alerts.locks import lock_number
 from alerts.phases import PHASES
 from alerts.repair import audit
 
-# The phases that make rows for users. They would go on with what they have read of one before.
+# The phases that create rows for users; one that is running would go on with what it has read.
 _MAKERS = [phase.lock_key for phase in PHASES if phase.letter in ("b", "d")]
 _LOCK_MAKERS = "SELECT pg_advisory_xact_lock(n) FROM unnest(%(numbers)s::bigint[]) AS k (n)"
 _LOCK_USER = "SELECT FROM users WHERE id = %(user_id)s FOR UPDATE"
@@ -29,7 +29,7 @@ USING user_alert_digests AS g
 WHERE g.id = i.digest_id AND g.user_id = %(user_id)s
 """
 _ALERT_PREFS = "DELETE FROM user_alert_prefs WHERE user_id = %(user_id)s"
-# All but those that say no more than "off", which stay where the user stays.
+# All except those that only say "off", which stay if the user stays.
 _CHANNEL_PREFS = """
 DELETE FROM user_channel_prefs
 WHERE user_id = %(user_id)s
@@ -39,7 +39,7 @@ _REFUSALS = "DELETE FROM alerts_refused_addresses WHERE user_id = %(user_id)s"
 _PLAN = "DELETE FROM user_plans WHERE user_id = %(user_id)s"
 _USER = "DELETE FROM users WHERE id = %(user_id)s"
 
-# No preference would mean the default, which sends.
+# Without a preference the default would apply, which sends.
 _SWITCH_OFF = """
 INSERT INTO user_channel_prefs (user_id, channel, enabled)
 SELECT %(user_id)s, channel, FALSE FROM unnest(%(channels)s::text[]) AS c (channel)
@@ -267,7 +267,7 @@ class _Erasing:
 
 
 def _refusal_of(error: psycopg2.IntegrityError) -> str:
-    """What stands against it, by name; the database's own words may hold values."""
+    """What prevents it, by name only: the database's own message may hold values."""
     table, constraint = error.diag.table_name, error.diag.constraint_name
     where = f"table {table}, constraint {constraint}" if constraint else f"table {table}"
     return f"The database does not allow it ({where}): nothing was changed."

@@ -1,6 +1,6 @@
-"""The links by which users leave: a user's id and a channel, signed.
+"""The links for unsubscribing: a user's id and a channel, signed.
 
-They have no end, since a mail may be old, and hold no address. Whoever holds one may switch that
+They do not expire, since a mail may be old, and hold no address. Whoever holds one may switch that
 channel off and on for that user, and do nothing else.
 """
 
@@ -38,7 +38,7 @@ def sign(key: bytes, user_id: int, channel: str) -> str:
 
 
 def looks_signed(text: str) -> bool:
-    """Whether it is worth checking with the key."""
+    """Whether the text has the form of a signed one, so that checking it is worthwhile."""
     return _SIGNED.fullmatch(text) is not None
 
 

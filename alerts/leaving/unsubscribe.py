@@ -13,7 +13,7 @@ KEY_ID = "link"  # shown in the audit, where requests show their token's key id
 
 _SIGNING_KEY = "SELECT key FROM alerts_keys WHERE purpose = %(purpose)s"
 
-# None for a user who does not exist, or no longer. One who is being erased is waited for.
+# No row for a user who does not exist (any more). Waits for one who is being erased.
 _PREFERENCE = """
 SELECT coalesce(p.enabled, TRUE) AS enabled, p.unsubscribed_at
 FROM users AS u
@@ -53,13 +53,13 @@ class Standing:
 
 
 def signing_key(conn: db.Connection) -> bytes | None:
-    """The key of all links; None where a restore has left it out: then no link is valid."""
+    """The key of all links; None if a restore left it out, and then no link is valid."""
     row = db.fetch_one(conn, _SIGNING_KEY, {"purpose": KEY_PURPOSE})
     return None if row is None else bytes(row["key"])
 
 
 def standing(conn: db.Connection, leaver: Leaver) -> Standing:
-    """How things are; changes nothing."""
+    """The present state; changes nothing."""
     row = db.fetch_one(conn, _PREFERENCE, leaver._asdict())
     if row is None:
         return Standing(subscribed=False)

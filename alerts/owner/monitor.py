@@ -32,11 +32,11 @@ class Monitor:
         self._starting: threading.Thread | None = None
 
     def start(self, run_id: str) -> None:
-        """Say that the run has begun; beside the run, which waits for nothing."""
+        """Report the start, in a thread of its own: the run waits for nothing."""
         self._starting = self._ping("/start", run_id, b"", START_SECONDS)
 
     def end(self, run_id: str, body: str, *, failed: bool) -> None:
-        """Say how the run has ended, after the word of its start."""
+        """Report how the run ended, once its start has been reported."""
         ends = time.monotonic() + END_SECONDS
         if self._starting is not None:
             self._starting.join(max(0.0, ends - time.monotonic()))

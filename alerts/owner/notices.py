@@ -1,4 +1,4 @@
-"""Tells the owner of a changed status, through a channel that works."""
+"""Tells the owner that the status has changed, through a channel that works."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def notice_of(health: Mapping[str, Any], app_base_url: str | None) -> Notice:
 
 
 def working_first(settings: Settings, health: Mapping[str, Any]) -> list[str]:
-    """The channels on which the owner can be told, those without trouble first."""
+    """The channels on which the owner can be reached, healthy ones first."""
     troubled = {each["channel"] for each in health["reasons"] if each["severity"] != NOTE}
     troubled |= {name for name, each in health["channels"].items() if each["state"] != "open"}
     usable = [name for name in settings.owner.addresses if name in settings.channels.providers]
@@ -89,7 +89,7 @@ def working_first(settings: Settings, health: Mapping[str, Any]) -> list[str]:
 def _send(
     settings: Settings, health: Mapping[str, Any], key: str, log: logging.Logger, stop: Stop
 ) -> str | None:
-    """The channel that took it; None where none did."""
+    """Return the channel that took it, or None if none did."""
     ends = time.monotonic() + SECONDS
     notice = notice_of(health, settings.app_base_url)
     channels = working_first(settings, health)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 
 OK = "ok"
-# Of the same code no second notice within that time, and nobody else tries meanwhile.
+# No second notice with the same code within SAME_CODE; no second attempt within UNDER_WAY.
 SAME_CODE = timedelta(hours=1)
 UNDER_WAY = timedelta(minutes=1)
 
@@ -55,7 +55,7 @@ def decide(history: Sequence[Seen], found: Found, run_id: str, now: datetime) ->
 
 
 def _recovered(history: Sequence[Seen]) -> bool:
-    """Whether the last that the owner heard was trouble."""
+    """Whether the last thing the owner heard was trouble."""
     return _last_told(history).status != OK
 
 

@@ -9,10 +9,10 @@ from alerts.owner.rules import Found, Seen
 
 KEPT = 200  # changes
 
-# One after the other: of two runs that end at once, one tells.
+# One at a time: of two runs that end at once, only one tells.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('alerts_notices', 0))"
 
-# The newest changes, and the time that they go by.
+# The newest changes, and the current time on the clock that stamped them.
 _HISTORY = """
 SELECT n.id, n.status, n.code, n.run_id, n.tried_at, n.told_at, c.now
 FROM (SELECT clock_timestamp() AS now) AS c
@@ -49,7 +49,7 @@ def lock(conn: db.Connection) -> None:
 
 
 def history(conn: db.Connection) -> tuple[list[Seen], int | None, datetime]:
-    """The changes, newest first, the id of the newest, and the time of it."""
+    """Return the changes, newest first, the id of the newest, and the current time."""
     rows = db.fetch_all(conn, _HISTORY, {"kept": KEPT})
     seen = [
         Seen(Found(row["status"], row["code"]), row["run_id"], row["tried_at"], row["told_at"])
@@ -60,7 +60,7 @@ def history(conn: db.Connection) -> tuple[list[Seen], int | None, datetime]:
 
 
 def note(conn: db.Connection, found: Found, run_id: str, *, tell: bool) -> int:
-    """Remember a change; its id. ``tell``: by the caller, at once."""
+    """Store a change and return its id. ``tell``: the caller tells the owner at once."""
     row = {"status": found.status, "code": found.code, "run_id": run_id, "tell": tell, "kept": KEPT}
     notice_id: int = db.fetch_all(conn, _NOTE, row)[0]["id"]
     return notice_id

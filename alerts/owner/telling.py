@@ -33,7 +33,7 @@ Health = Mapping[str, Any]
 
 
 class Telling:
-    """One run's. Nothing here raises; a dry run tells nobody."""
+    """What one run tells. Nothing here raises; a dry run tells nobody."""
 
     def __init__(
         self, settings: Settings, stop: Stop, *, dry_run: bool, now: datetime | None = None
@@ -57,8 +57,8 @@ class Telling:
         self._watcher.start()
 
     def _watch(self, monitor: Monitor, run_id: str) -> None:
-        """Says that a run which is told to stop has failed, while it winds up: that may take all
-        the time that it has."""
+        """Report a run that is told to stop as failed while it winds down: that may take all the
+        time it has left."""
         while not self._over.is_set():
             if self._stop.signalled.wait(_LOOK_SECONDS) and not self._over.is_set():
                 text = f"Run failed: interrupted by {self._stop.signal}\n"
@@ -75,7 +75,7 @@ class Telling:
     ) -> Health | None:
         """The run is over and recorded; ``asked`` are the channels of test messages asked for.
 
-        Returns the health at its end, where somebody needs it and the database answers.
+        Returns health as of then if somebody needs it and the database answers.
         """
         if self._stop.signal and self._watcher is not None:
             spent = time.monotonic() - self._stop.signalled_at
@@ -94,7 +94,7 @@ class Telling:
                 self._ping(record, health)
                 if owner and not self._stop.signal:
                     self._tell(conn, record, asked, health)
-        except Exception as error:  # the run is over: no bug here may change its end
+        except Exception as error:  # the run is over: no bug here may change its result
             code = getattr(error, "pgcode", None) or type(error).__name__
             log.warning("health could not be read for the owner", extra={"error": code})
             if health is None:
@@ -133,6 +133,6 @@ class Telling:
 
 
 def _in_short(record: RunRecord) -> str:
-    """The run alone, where health cannot be read."""
+    """Only the run itself, for when health cannot be read."""
     why = f": {record.error_summary}" if record.error_summary else ""
     return f"Run {record.status}{why}\n"

@@ -39,8 +39,8 @@ SET action_id = excluded.action_id, asked_at = excluded.asked_at,
     tried_at = NULL, done_at = NULL, failure_code = NULL
 """
 
-# One of several runs takes it; killed before it says what came of that, it leaves it to another
-# after a minute.
+# Of several runs only one takes it. If that one is killed before it stores the outcome, another
+# may take it after a minute.
 _TAKE = """
 UPDATE alerts_test_messages
 SET tried_at = clock_timestamp()
@@ -61,7 +61,7 @@ def ask(
 ) -> dict[str, Any]:
     """Ask the next run for a test message, with its audit row in the caller's transaction.
 
-    Its ``last`` is what came of the one before.
+    ``last`` in the answer says what became of the previous one.
     """
     last = status(conn, settings)["channels"][channel]
     action_id = _begin(conn, channel, now, token_key_id)
@@ -70,7 +70,7 @@ def ask(
 
 
 def status(conn: db.Connection, settings: Settings) -> dict[str, Any]:
-    """By channel what became of the last test message."""
+    """What became of the last test message, by channel."""
     rows = {row["channel"]: row for row in db.fetch_all(conn, _LAST)}
     return {"channels": {name: _told(name, rows.get(name), settings.timezone) for name in CHANNELS}}
 
@@ -78,7 +78,7 @@ def status(conn: db.Connection, settings: Settings) -> dict[str, Any]:
 def send_now(
     conn: db.Connection, settings: Settings, channel: str, *, now: datetime, token_key_id: str
 ) -> dict[str, Any]:
-    """Send one at once, on an autocommit connection; its audit row holds what came of it."""
+    """Send one at once, on an autocommit connection; its audit row holds the outcome."""
     action_id = _begin(conn, channel, now, token_key_id)
     db.fetch_all(conn, _TAKE, {"channels": [channel]})
     _send(conn, settings, channel, action_id, Stop())
@@ -112,7 +112,7 @@ def _begin(conn: db.Connection, channel: str, now: datetime, token_key_id: str) 
 def _send(
     conn: db.Connection, settings: Settings, channel: str, action_id: int, stop: Stop
 ) -> str | None:
-    """Send it and remember what came of it; the failure's code, or None."""
+    """Send it and store the outcome; returns the failure's code, or None."""
     code: str | None = None
     try:
         sending.send(settings, channel, _notice(settings), f"owner-test-{action_id}", stop=stop)

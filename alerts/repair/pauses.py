@@ -1,4 +1,4 @@
-"""Pausing the engine, or one channel of it, and going on."""
+"""Pausing and resuming the engine, or one of its channels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from alerts.repair import audit
 
 ENGINE = "all"
 LONGEST_REASON = 200
-# A chat id or a number without its plus: in a log it may be any count, in a reason it says whom.
+# A chat id, or a phone number without its plus: in a log it could be any count, but in a reason it
+# identifies somebody.
 _LONG_NUMBER = re.compile(r"\d{7,}")
 
 CURRENT = """
@@ -96,7 +97,7 @@ def resume(
     token_key_id: str,
     scrub: Callable[[str], str],
 ) -> dict[str, Any]:
-    """End a pause, and open channels that are closed. The rest as :func:`pause`."""
+    """End a pause, and open channels that are closed. Otherwise like :func:`pause`."""
     name, safe = channel or ENGINE, _stored(reason, scrub) if reason else None
     was_paused = db.execute(conn, _RESUME, {"channel": name}) > 0
     opened = sorted(row["channel"] for row in db.fetch_all(conn, _OPEN, {"channel": name}))

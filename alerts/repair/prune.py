@@ -114,7 +114,7 @@ SELECT
     ) AS digests
 """
 
-# Figures that have come to nothing.
+# Counts that have dropped to zero.
 _EMPTY_COUNTS = """
 DELETE FROM alerts_health_counts
 WHERE ctid = ANY (ARRAY(
@@ -124,7 +124,7 @@ WHERE ctid = ANY (ARRAY(
 
 
 class PruneRefused(Exception):
-    """Another one is at it."""
+    """Another prune is running."""
 
 
 def prune(

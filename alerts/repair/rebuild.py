@@ -15,10 +15,10 @@ from alerts.repair import audit
 
 # Of ten million rows it takes a minute or two: longer than a session that answers people allows.
 _TAKE_YOUR_TIME = "SET LOCAL statement_timeout = 0"
-# Counts that are not what the rows say.
+# Counts that disagree with the rows.
 _DIFFERENCES = "SELECT count(*) AS amount FROM alerts_health_differences()"
 _REBUILD = "SELECT alerts_health_rebuild() AS amount"
-# Entries of the send queue that are not what the rows say.
+# Entries of the send queue that disagree with the rows.
 _QUEUE_DIFFERENCES = "SELECT count(*) AS amount FROM alerts_queue_differences()"
 _REBUILD_QUEUE = "SELECT alerts_queue_rebuild() AS amount"
 _STALE_SINCE = "SELECT min(since) AS since FROM alerts_health_stale"

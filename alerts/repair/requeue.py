@@ -17,7 +17,7 @@ from alerts.settings.config import Settings
 _QUEUE_OF = {queue.name: queue for queue in QUEUES}
 KINDS = {name: queue.table for name, queue in _QUEUE_OF.items()}
 INCLUDES = ("exhausted", "unknown", "not_configured", "refused")
-# What whoever asks for more than the safe ones has to know before.
+# What one has to know before sending more than the safe ones again.
 WARNINGS = {
     "unknown": "Some of these messages may have arrived: their recipients would get them twice.",
     "refused": "These messages were refused for good. Providers count messages to addresses that "
@@ -76,7 +76,7 @@ GROUP BY excluded_by, channel
 ORDER BY excluded_by, channel
 """
 
-# Oldest first up to the limit. Rows that someone else has locked are left to him.
+# Oldest first, up to the limit. Rows that another session has locked are skipped.
 _PICK = """
 SELECT q.id, q.channel
 FROM {table} AS q
@@ -94,7 +94,7 @@ WHERE q.id = ANY (%(ids)s) AND q.status IN ('failed', 'skipped')
 RETURNING q.channel, q.user_id
 """
 
-# An address that was refused too often counts as none: whoever sends to it again wants to know.
+# An address that was refused too often counts as missing; sending again gives it another chance.
 _FORGIVE = """
 DELETE FROM alerts_refused_addresses AS r
 USING unnest(%(user_ids)s::bigint[], %(channels)s::text[]) AS again (user_id, channel)

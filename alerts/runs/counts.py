@@ -17,7 +17,7 @@ _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 @dataclass(frozen=True)
 class Count:
-    """A count of some phase; ``summary``: worth a place in GitHub's, read on a phone's screen."""
+    """A count of a phase; ``summary``: whether GitHub's job summary shows it."""
 
     name: str
     words: str
@@ -93,12 +93,12 @@ _PLACES = {name: place for place, name in enumerate(_BY_NAME)}
 
 
 def words(name: str) -> str:
-    """A count in words; one that the table does not know under its name."""
+    """A count in words; a count that is not in the table keeps its name."""
     return _BY_NAME[name].words if name in _BY_NAME else name.replace("_", " ")
 
 
 def in_order(counts: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Names and values as the table has them, others behind: the database keeps no order."""
+    """Names and values in the table's order, unknown ones last: the database keeps no order."""
     return sorted(counts.items(), key=lambda pair: _PLACES.get(pair[0], len(_PLACES)))
 
 

@@ -16,7 +16,7 @@ from alerts.settings.config import Settings
 
 KEPT = 50  # changes
 
-# A row a change: a run with the settings of the newest row moves that one's end, others add one.
+# One row per change: a run with the settings of the newest row extends it, any other adds a row.
 # Wall time.
 STORE_STATE = """
 WITH told AS (
@@ -161,7 +161,7 @@ def state_of(settings: Settings) -> EngineState:
 
 
 def _blamed(problems: Iterable[ChannelProblem]) -> dict[str, list[str]]:
-    """By channel that was begun and cannot be used the variables that are to blame."""
+    """By channel that is set up but cannot be used, the variables that are to blame."""
     found: dict[str, list[str]] = {}
     for problem in problems:
         found.setdefault(problem.channel, []).append(problem.variable)

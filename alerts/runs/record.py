@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from alerts import db
 from alerts.readers import TIME
 
-# A run still running whose heart has not beaten for so long is lost.
+# A run without a heartbeat for this long is lost.
 STALE_SECONDS = 90
 
 T = TypeVar("T", "RunItem", "RunRecord")

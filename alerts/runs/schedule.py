@@ -1,4 +1,4 @@
-"""The schedule's truth: which slot a run was meant for, and which slots had no run.
+"""The schedule as it happened: which slot a run was meant for, and which slots had no run.
 
 GitHub does not say what a scheduled run was meant for. It never starts one early, so the slots
 are found from the runs themselves: a grid of expected intervals that begins with the first one.

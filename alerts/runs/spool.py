@@ -19,7 +19,7 @@ from typing import IO, Any
 from alerts.runs.record import RunRecord
 
 REJECTED_SUFFIX = ".rejected"
-# Before each line that is set aside stands why: such a file can be replayed as it is.
+# The line before each one that is set aside says why; such a file can be replayed as it is.
 _COMMENT = "# "
 
 
@@ -33,7 +33,7 @@ def append(path: Path, record: RunRecord) -> None:
     with _locked(path, create=True) as file:
         if file is None:
             raise FileNotFoundError(path)
-        # A writer that was killed leaves half a line: it must not take this one with it.
+        # A writer that was killed may have left half a line, which must not spoil this one.
         end = b"" if _ends_a_line(file) else b"\n"
         file.seek(0, os.SEEK_END)
         file.write(end + record.as_line().encode() + b"\n")
@@ -118,7 +118,7 @@ def _set_aside(path: Path, lines: list[tuple[str, str]]) -> None:
 
 
 def _replace(path: Path, lines: list[str]) -> None:
-    """Whole or not at all: whoever dies in between leaves the old file."""
+    """All or nothing: a process that dies halfway leaves the old file in place."""
     rest = path.with_name(path.name + ".new")
     with rest.open("wb") as file:
         file.write("".join(f"{line}\n" for line in lines).encode())

@@ -14,7 +14,7 @@ from alerts.runs import spool
 from alerts.runs.record import RunRecord
 from alerts.runs.schedule import SLOT_OF_RUN
 
-# A write takes less: what differs by more is not the way to the database but the clock.
+# No write takes this long: a larger difference is due to the clock, not to the network.
 SKEW_SECONDS = 5
 
 # The newest run first closes those that went silent: nobody else will ever finish them.
@@ -120,7 +120,7 @@ def store(
     told_at: datetime | None = None,
     spooled: spool.Waiting | None = None,
 ) -> None:
-    """Store a record; again, and it changes nothing.
+    """Store a record; storing it again changes nothing.
 
     ``told_at`` as of :meth:`RunRecord.parameters`; ``spooled`` is what waits beside the runner.
     Raises ``psycopg2.Error``.
@@ -139,8 +139,8 @@ def parameters(
     }
 
 
-# A value that no column can hold (out of range, not of the set, of another type, with a NUL), or a
-# phase that comes twice.
+# A value that no column can hold (out of range, not allowed, of the wrong type, with a NUL), or a
+# phase that occurs twice.
 _NEVER = (
     psycopg2.DataError,
     psycopg2.IntegrityError,

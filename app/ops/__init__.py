@@ -68,7 +68,7 @@ def _with_headers(response: Response) -> Response:
 
 
 def _to_pages() -> AnyResponse | None:
-    """At ``/`` people are sent on; programs are told that there is nothing, as ever."""
+    """Redirect people at ``/``; programs still get the JSON 404."""
     for_people = "text/html" in request.headers.get("Accept", "")
     if request.path == "/" and for_people and request.method in ("GET", "HEAD"):
         return redirect(PREFIX, 303)

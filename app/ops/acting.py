@@ -118,5 +118,5 @@ def entry_of(conn: db.Connection, action_id: int | None) -> dict[str, Any] | Non
 
 
 def form_values(*apart: str) -> MultiDict[str, str]:
-    """The form's fields but for those that are looked at apart."""
+    """The form's fields, except those that are read separately."""
     return MultiDict([pair for pair in request.form.items(multi=True) if pair[0] not in apart])

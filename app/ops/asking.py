@@ -39,12 +39,12 @@ def asked(
 
 
 def caller() -> Caller:
-    """The session, as who asks."""
+    """The session as the caller of a question."""
     return Caller(settings(), business_now(), g.session.key_id)
 
 
 def answer(conn: db.Connection, question: Question, **values: Any) -> Answer:
-    """Ask in the name of the session. Raises :class:`ApiError` as the endpoint answers."""
+    """Ask on behalf of the session. Raises the :class:`ApiError` that the endpoint would answer."""
     try:
         return question.ask(conn, caller(), **values)
     except NotFound as error:

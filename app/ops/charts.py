@@ -25,8 +25,8 @@ class Block(NamedTuple):
 
 
 def strip(runs: Sequence[Mapping[str, Any]], interval_minutes: int) -> list[Block]:
-    """The runs (newest first, as listed) from left to right, as high as they took long, with a
-    gap for each slot of the schedule that no run filled."""
+    """The runs (given newest first) from left to right, their height by duration, with a gap for
+    each slot of the schedule that no run filled."""
     longest = max((log1p(run["duration_ms"] or 0) for run in runs), default=0.0) or 1.0
     found: list[tuple[float, str, Mapping[str, Any] | None]] = []
     slot: datetime | None = None
@@ -100,7 +100,8 @@ class Step(NamedTuple):
 
 
 def funnel(steps: Mapping[str, Any]) -> list[Step]:
-    """Health's ``funnel``. Widths are by the root: from 5 events to 100,000 rows all is seen."""
+    """Health's ``funnel``. Widths go by the square root, so 5 events stay visible beside 100,000
+    rows."""
     widest = max((steps[name] or 0 for name, _ in FUNNEL), default=0) or 1
     return [
         Step(words, steps[name], round(100 * ((steps[name] or 0) / widest) ** 0.5, 1), name)
@@ -109,7 +110,7 @@ def funnel(steps: Mapping[str, Any]) -> list[Step]:
 
 
 class Bar(NamedTuple):
-    """A phase on its run's time, in per cent of it."""
+    """A phase's place within its run, in per cent of the run's duration."""
 
     start: float
     width: float

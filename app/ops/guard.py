@@ -67,7 +67,7 @@ def check_origin() -> Response | None:
 
 
 def check_form() -> None:
-    """Refuse a body that is no small form before it is read."""
+    """Refuse, before reading it, any body that is not a small form."""
     if "Transfer-Encoding" in request.headers:
         raise ApiError(411, "length_required", "A form says how long it is.")
     if (request.content_length or 0) > LARGEST_FORM:

@@ -47,7 +47,7 @@ def overview() -> str:
 
 
 def _totals(health: Mapping[str, Any]) -> dict[str, dict[str, int]]:
-    """By channel what was sent and failed in 24 hours, digests included."""
+    """What was sent and what failed in 24 hours, by channel, digests included."""
     found = {}
     for name in CHANNELS:
         deliveries, digests = health["deliveries_24h"][name], health["digests_24h"].get(name, {})

@@ -21,7 +21,7 @@ _TITLES = {
     405: "Not that way",
     503: "Not available",
 }
-# Of these it is worth asking again without being told.
+# Statuses after which the page keeps trying by itself.
 _PASSING = ("database_unavailable", "migrations_pending")
 TRY_AGAIN_SECONDS = 10
 
@@ -39,7 +39,7 @@ def prepare(app: Flask) -> None:
 
 
 def page(name: str, **values: Any) -> str:
-    """A page of someone who is signed in."""
+    """A page for somebody who is signed in."""
     session = guard.signed_in()
     return render_template(
         f"ops/{name}.html",
@@ -66,7 +66,7 @@ def safe_line(text: object) -> Markup:
 
 
 def error_page(status: int, code: str, message: str) -> Response:
-    """The API's error for people; without a session it is where one signs in."""
+    """The API's error as a page; without a session it is the sign-in page."""
     if status == 401:
         first = guard.is_read() and request.endpoint != "ops.sign_in"
         return make_response(sign_in_page("" if first else message))
@@ -87,7 +87,7 @@ def error_page(status: int, code: str, message: str) -> Response:
 
 
 def sign_in_page(message: str = "") -> str:
-    """Where one signs in, and then goes on to the page that was asked for."""
+    """The sign-in page, which leads on to the page that was asked for."""
     wanted = request.full_path.rstrip("?") if guard.is_read() else request.path
     return render_template(
         "ops/sign_in.html",

@@ -66,6 +66,6 @@ def _signer(holder: Holder) -> URLSafeTimedSerializer:
 
 
 def _key(holder: Holder) -> bytes:
-    # What may be done is part of it: a token that is only to read from now on signs in anew.
+    # The permission is part of the key: a token that becomes read-only ends its sessions.
     purpose = f"alerts-ops-{'write' if holder.may_write else 'read'}"
     return hmac.new(holder.token, purpose.encode(), hashlib.sha256).digest()

@@ -15,8 +15,8 @@ from app.tokens import holder_of, holders
 
 
 def sign_in() -> str | AnyResponse:
-    """Take the token and give a cookie for it. Wrong ones are answered ever more slowly, by the
-    same count as those of the JSON endpoints."""
+    """Exchange the token for a cookie. Wrong tokens are answered ever more slowly, counted together
+    with those of the JSON endpoints."""
     holders()
     if guard.is_read():
         return redirect("/ops", 303) if guard.signed_in() else sign_in_page()
@@ -39,7 +39,7 @@ def sign_out() -> AnyResponse:
 
 
 def _wanted(address: str) -> str:
-    """Where to go on: one of our own pages, whatever the form says."""
+    """Where to go next: always one of our own pages, whatever the form says."""
     parts = urlsplit(address)
     ours = not parts.scheme and not parts.netloc and is_below(parts.path, "/ops")
     return address if ours and address.isascii() and address.isprintable() else "/ops"

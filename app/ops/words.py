@@ -55,7 +55,7 @@ HELPS = {
     F.QUOTA_PROVIDER: "Wait for the provider's next day, or enlarge the plan.",
     F.ACCOUNT_LIMITED: "Enable it in the account with the provider.",
     F.UNEXPECTED_ANSWER: "Look at the address that is used, and at any proxy.",
-    F.REFUSALS_IN_A_ROW: "It is rather the channel; look there first.",
+    F.REFUSALS_IN_A_ROW: "The channel is the likelier cause; look there first.",
     F.MISCONFIGURED: "Mend the variable that preflight names.",
     F.OUTCOME_UNKNOWN: _TWICE,
     F.SENDER_LOST: _TWICE,

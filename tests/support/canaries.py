@@ -12,6 +12,7 @@ from tests.support.providers import BOT_TOKEN, BREVO_KEY, RESEND_KEY, TWILIO_SID
 from tests.support.providers import TWILIO_TOKEN as TWILIO
 
 DATABASE_PASSWORD = "Kakapo db/pa?ss&wörd"
+PRODUCTION_PASSWORD = "Dodo db/pa?ss&wort"
 ADMIN_TOKEN = "kookaburra-admin-token"
 MAIL_PASSWORD = "Kiwi mail/pass+word%"
 READ_TOKEN = "currawong-read-token-of-30"
@@ -27,6 +28,7 @@ SECRETS = (
     TWILIO_SID,
     READ_TOKEN,
     PING_PATH,
+    PRODUCTION_PASSWORD,
 )
 
 EMAIL = "zebrafinch.jane@canary-mail.example"  # stands behind "<id>." in the table
@@ -40,6 +42,7 @@ PERSONAL = (EMAIL, PHONE, CHAT, HEADLINE, BODY, OWNER_EMAIL, OWNER_CHAT)
 # Fragments that occur only in canaries, so that half a canary is found as well.
 FRAGMENTS = {
     DATABASE_PASSWORD: ("Kakapo",),
+    PRODUCTION_PASSWORD: ("Dodo",),
     ADMIN_TOKEN: ("kookaburra",),
     MAIL_PASSWORD: ("Kiwi mail",),
     BREVO_KEY: ("xkeysib-canary",),

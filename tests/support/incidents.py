@@ -184,14 +184,15 @@ INCIDENTS = (
     ),
     Incident(
         22, "a migration is missing", scenes.migration_missing, "migrations_pending", "degraded",
-        "The database lacks the migration {migration} of version {version}; nothing fails by it "
-        "yet.",
+        "The database lacks the migration {migration} of version {version}; nothing has failed "
+        "because of it yet.",
         "Run python scripts/migrate.py on this database.",
     ),
     Incident(
         22, "runs fail for want of a migration", scenes.migration_missing_and_failing,
         "migrations_pending", "failing",
-        "The database lacks the migration {migration} of version {version}; runs fail by it.",
+        "The database lacks the migration {migration} of version {version}; runs fail because of "
+        "it.",
         "Run python scripts/migrate.py on this database.",
         "b",
     ),
@@ -240,14 +241,14 @@ INCIDENTS = (
     ),
     Incident(
         31, "a proxy answers", scenes.answered_by_a_proxy, "channel_held", "failing",
-        "Something else has answered in the place of Brevo since {since} (Brevo 200: a web page "
+        "Something else has answered instead of Brevo since {since} (Brevo 200: a web page "
         "instead of its API's answer); 3 messages on email wait.",
         "Check BREVO_API_BASE and every proxy on the way. It is tried again at {next}.",
     ),
     Incident(
         32, "many recipients refused at once", scenes.refused_at_once, "refused_at_once", "failing",
-        "Telegram refused ten recipients in a row in the run of {run}, so it is rather our sender "
-        "or account than the recipients; 14 messages on Telegram failed by it.",
+        "Telegram refused ten recipients in a row in the run of {run}, so our sender or "
+        "account is the likelier cause; 14 messages on Telegram failed because of it.",
         "See what Telegram says of our sender. Once that is mended, send them again with the "
         "retry page, or retry-failed deliveries --include refused.",
     ),

@@ -29,6 +29,7 @@ from tests.support.canaries import (
     PERSONAL,
     PHONE,
     PING_PATH,
+    PRODUCTION_PASSWORD,
     READ_TOKEN,
     SECRETS,
     assert_clean,
@@ -105,7 +106,9 @@ def password_of(address: str) -> str:
 
 def canary_environ() -> dict[str, str]:
     """Return every secret, for a runner; the test adds the providers' addresses."""
+    production = quote(PRODUCTION_PASSWORD, safe="")
     return {
+        "PRODUCTION_DATABASE_URL": f"postgresql://joe:{production}@127.0.0.1:9/x",
         "INTERNAL_RUNNER_TOKEN": ADMIN_TOKEN,
         "INTERNAL_READ_TOKEN": READ_TOKEN,
         "ALERTS_OWNER_EMAIL": OWNER_EMAIL,

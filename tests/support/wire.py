@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from contextlib import closing
+from urllib.parse import quote
 
+from app.ops.session import COOKIE
 from tests.app.test_gunicorn import Served
-from tests.support.canaries import ADMIN_TOKEN
+from tests.support.canaries import ADMIN_TOKEN, assert_clean
 
 
 def ask(
@@ -28,3 +31,20 @@ def ask(
         wire.sendall("\r\n".join([*lines, "", body]).encode())
         with wire.makefile("rb") as file:
             return file.read().decode(errors="replace")
+
+
+def sign_in(served: Served) -> str:
+    """The cookie of a browser that may write."""
+    form = f"token={quote(ADMIN_TOKEN)}"
+    answer = ask(served, "/ops/login", "POST", token="", body=form)
+    assert " 303 " in answer.splitlines()[0], answer
+    assert_clean("signing in", answer)
+    found = re.search(f"{COOKIE}=[^;]+", answer)
+    assert found, answer
+    return found[0]
+
+
+def cookie_parts(cookie: str) -> tuple[str, ...]:
+    """Its value and its signature."""
+    value = cookie.partition("=")[2]
+    return (value, value.rpartition(".")[2])

@@ -35,7 +35,7 @@ class Marks:
         self._found: dict[Part, tuple[Mark, float]] = {}  # with when to begin anew
 
     def of(self, part: Part) -> Mark | None:
-        """Where to go on; None: at the oldest row."""
+        """Where to go on; None means at the oldest row."""
         mark, ends = self._found.get(part, (None, 0.0))
         return mark if time.monotonic() < ends else None
 
@@ -93,16 +93,16 @@ class Claimer:
 
     @property
     def busy(self) -> bool:
-        """A claim has begun and was not taken yet."""
+        """Whether a claim has begun and has not been taken yet."""
         return self._under_way is not None
 
     @property
     def done(self) -> bool:
-        """The claim that has begun can be taken."""
+        """Whether the claim that has begun can be taken."""
         return self._under_way is not None and self._under_way.done()
 
     def claim(self, session: Session, wanted: Wanted) -> Found:
-        """Claim what is wanted. An error is told beside what was claimed by then."""
+        """Claim what is wanted. An error is returned along with what was claimed before it."""
         found = Found(wanted)
         try:
             for queue in wanted.queues:
@@ -197,7 +197,7 @@ class Claimer:
         return self._beside
 
     def take(self) -> Found:
-        """What the claim brought that was begun."""
+        """What the claim that was begun brought."""
         future, self._under_way = self._under_way, None
         if future is None:
             raise RuntimeError("no claim has begun")

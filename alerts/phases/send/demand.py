@@ -1,4 +1,4 @@
-"""What is to be claimed next: of which channels and queues, and how much."""
+"""What to claim next: from which channels and queues, and how much."""
 
 from __future__ import annotations
 

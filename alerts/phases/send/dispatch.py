@@ -116,7 +116,7 @@ class Dispatcher:
             self._start_worker()
 
     def take_results(self, timeout: float) -> list[Result]:
-        """Whatever is ready, waiting at most ``timeout`` seconds for the first of it.
+        """Return whatever is ready, waiting at most ``timeout`` seconds for the first result.
 
         A call past its time is given up here: its result is ``outcome_unknown``, and whatever
         its thread still brings is dropped.
@@ -171,7 +171,7 @@ class Dispatcher:
 
     @property
     def idle(self) -> bool:
-        """Nothing waits, nothing is under way, nothing is to be taken."""
+        """Whether nothing waits, is under way or remains to be taken."""
         with self._lock:
             return not (self._waiting() or self._flights or self._results)
 

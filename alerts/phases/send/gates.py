@@ -1,4 +1,4 @@
-"""The channels as one run finds, closes, probes and opens them.
+"""The channels as a run finds, closes, probes and opens them.
 
 Used by the phase's thread alone. A dry run judges alike and writes nothing.
 """
@@ -68,7 +68,7 @@ class Gates:
     # -- the beginning and the end ---------------------------------------------------------
 
     def read(self) -> bool:
-        """Learn what is known from before; settings that have changed since open their channel.
+        """Load what earlier runs learned; a channel whose settings have changed since is opened.
 
         Returns whether a lost run left a lease behind.
         """
@@ -132,7 +132,7 @@ class Gates:
         return [*self.unconfigured, *self._probes, *opened]
 
     def write_successes(self) -> None:
-        """Remember for later runs which channels took messages."""
+        """Store for later runs which channels took messages."""
         if self._successes and not self._context.dry_run:
             store.note_success(self.session.conn, self._successes)
 
@@ -149,7 +149,7 @@ class Gates:
 
     @property
     def asked_to_wait(self) -> bool:
-        """Whether a provider asked this run to slow down, and that is not over."""
+        """Whether a provider asked this run to slow down and that time is not over."""
         return any(
             name in self._opens_at and self.states[name].code is FailureCode.RATE_LIMITED
             for name in self._closed_here
@@ -158,7 +158,7 @@ class Gates:
     # -- claiming --------------------------------------------------------------------------
 
     def is_open(self, channel: str) -> bool:
-        """Whether messages may be claimed as ever."""
+        """Whether messages may be claimed as usual."""
         return channel not in self._opens_at and channel not in self.held
 
     def to_probe(self) -> list[str]:
@@ -238,7 +238,7 @@ class Gates:
             self._open(name)
 
     def failed(self, claim: Claim, error: DeliveryError) -> bool:
-        """Draw the consequences of a failure; whether it is the channel's, and not the row's."""
+        """Act on a failure; returns whether it concerns the channel rather than the row."""
         name, probing = claim.channel, self._is_probe(claim)
         if closes(error, probing=probing):
             self._close(name, error, code=error.code, probing=probing)
@@ -254,7 +254,7 @@ class Gates:
         return False
 
     def pays(self, claim: Claim) -> bool:
-        """Whether the row that closed its channel loses an attempt by it."""
+        """Whether this costs the row that closed its channel an attempt."""
         return costs_attempt(
             closed_before=closed_before(claim.failure_code),
             success_since=claim.channel in self._others_through,

@@ -1,4 +1,4 @@
-"""Refusals in a row of one user and channel: after some of them the address counts as none."""
+"""Consecutive refusals by user and channel: after several the address counts as missing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def note_refusals(conn: db.Connection, outcomes: Sequence[Outcome], now: datetim
     ]
     if not refused:
         return
-    # One address a user and channel: that of the last message, should it have changed between.
+    # One address per user and channel: that of the last message, should it have changed in between.
     places = {(claim.user_id, claim.channel): claim.destination for claim in refused}
     same = [c for c in refused if places[c.user_id, c.channel] == c.destination]
     values = {

@@ -123,7 +123,7 @@ class _Sender:
         except LockLost:
             stopped = "lock_lost"
         except Exception:
-            # Messages are under way: what becomes of them is kept, or they would be sent again.
+            # Messages are under way: their outcomes must be stored, or they would be sent again.
             try:
                 self._wind_down_somehow("error")
             except Exception as error:
@@ -158,7 +158,7 @@ class _Sender:
     def _wind_down(self, stopped: str | None) -> None:
         """Give back what has not started, then wait for the calls under way.
 
-        Patiently where the run ends because nothing is left to do.
+        It waits patiently if the run ends because nothing is left to do.
         """
         self._store(())  # what could not be stored before
         for name in self.dispatcher.lanes:
@@ -307,7 +307,7 @@ class _Sender:
     # -- recording -------------------------------------------------------------------------
 
     def _record(self, results: list[Result]) -> None:
-        """Store what came back, and draw the consequences for the channels."""
+        """Store the outcomes, and act on what they mean for the channels."""
         if not results:
             return
         for name, sent in Counter([result.claim.channel for result in results]).items():
@@ -341,14 +341,14 @@ class _Sender:
         return self.ledger.behind(claim, error.code)
 
     def _release_standing(self) -> None:
-        """Put back what waits for a channel that has closed."""
+        """Put back rows that wait for a channel that has closed."""
         for name in self.dispatcher.lanes:
             if not self.gates.is_open(name) and not self.gates.probing(name):
                 self.dispatcher.shut(name)
                 self._release(name)
 
     def _show_progress(self, answered: int) -> None:
-        """How many messages are through; of how many once there is nothing more to claim."""
+        """How many messages are done, and of how many once nothing is left to claim."""
         self.answered += answered
         all_claimed = self.demand.all_claimed
         self.context.progress("messages", self.answered, self.given if all_claimed else None)

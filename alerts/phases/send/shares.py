@@ -1,4 +1,4 @@
-"""How a run's cap is shared: pure figures, no clock and no database."""
+"""How a run's cap is shared among channels: arithmetic only, no clock and no database."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class Shares:
         return self.cap - self.used.total()
 
     def use(self, queue: str, channel: str, rows: int) -> None:
-        """So many were claimed; less than none: given back untried."""
+        """Note that so many were claimed; a negative number was given back untried."""
         self.used[queue, channel] += rows

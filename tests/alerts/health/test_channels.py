@@ -89,7 +89,7 @@ def test_a_channels_state_in_words(row: dict[str, Any] | None, text: str) -> Non
     assert line(told, clock) == text
     if row is None:
         later = {**told, "oldest_due_delivery_minutes": None}
-        assert line(later, clock) == "ok, 7 messages waiting, the next until 13:15"
+        assert line(later, clock) == "ok, 7 messages waiting, the next due 13:15"
     assert line({**told, "paused": True}, clock) == "paused, 7 messages waiting"
     assert line({**told, "state": "open", "waiting": 0, "configured": False}, clock) == (
         "not configured"
