@@ -17,6 +17,7 @@ from alerts.cli import asking, options, tables, tables_lookup, tables_runs
 from alerts.cli.console import show
 from alerts.cli.program import Program
 from alerts.cli.text import Style
+from alerts.deployment import check
 from alerts.engine_observability import replay_file
 from alerts.leaving import erase
 from alerts.logs import bound
@@ -26,6 +27,7 @@ from alerts.questions import Answer, Caller, NotFound, Question, Subject
 from alerts.readers import BOOLEAN, ID, Parameter, Reader, integer
 from alerts.repair import prune, rebuild
 from alerts.settings.config import ConfigError
+from alerts.settings.env import parse_web_address
 
 log = logging.getLogger("alerts.cli")
 
@@ -119,6 +121,16 @@ COMMANDS = (
         _preflight,
         tables.preflight,
         failed=lambda answer: not answer["ok"],
+    ),
+    Command(
+        "check-deployment",
+        "Ask a running web app from outside.",
+        lambda program, url: check.check(url, program.settings(database=False)),
+        tables.deployment,
+        (Parameter("url", Reader(parse_web_address, "an address like https://example.com", "URL"),
+                   required=True),),
+        ("url",),
+        failed=lambda answer, **values: not answer["ok"],
     ),
     _asking("health", "Whether alerts go out, and what to do if not.", questions.HEALTH,
             tables.health),

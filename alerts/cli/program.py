@@ -28,13 +28,15 @@ class Program:
         self.json = json or self._job.ci
         self._log(Redactor())
 
-    def settings(self) -> Settings:
+    def settings(self, *, database: bool = True) -> Settings:
         """Read the settings and keep their secrets out of the log from now on.
 
-        Raises :class:`~alerts.settings.config.ConfigError`, also if DATABASE_URL is missing.
+        Raises :class:`~alerts.settings.config.ConfigError`, also if DATABASE_URL is
+        missing, unless ``database`` is false.
         """
         settings = Settings.from_env(self.environ)
-        require_database_url(settings)
+        if database:
+            require_database_url(settings)
         self.hide(settings)
         if settings.other_database_url is not None:
             log.warning(DATABASES_DIFFER)

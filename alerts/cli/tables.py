@@ -79,6 +79,18 @@ def preflight(style: Style, answer: Mapping[str, Any]) -> list[str]:
     return [*lines, "", *facts(style, pairs)]
 
 
+def deployment(style: Style, answer: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a running app; each finding with what to do about it."""
+    lines = [style.status("ok" if answer["ok"] else "failing")]
+    for severity in ("error", "warning"):
+        for one in answer[f"{severity}s"]:
+            lines += _finding(
+                style, severity, f"{severity}: {one['id']}", one["message"], one["hint"]
+            )
+    pairs = [("address", clean(answer["url"])), ("version", clean(answer["version"] or "unknown"))]
+    return [*lines, "", *facts(style, pairs), *wrap(", ".join(answer["passed"]), style.width)]
+
+
 def retry(style: Style, answer: Mapping[str, Any]) -> list[str]:
     """What was queued again, and what was left out and why."""
     dry = answer["dry_run"]

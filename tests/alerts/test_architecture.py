@@ -19,7 +19,7 @@ LAYERS = (
     ("alerts.cli",),
     ("alerts.questions",),
     ("alerts.owner",),
-    ("alerts.engine", "alerts.preflight"),
+    ("alerts.engine", "alerts.preflight", "alerts.deployment"),
     ("alerts.health", "alerts.lookup", "alerts.leaving"),
     ("alerts.repair",),
     ("alerts.phases",),

@@ -14,7 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import urllib3
@@ -35,6 +35,7 @@ from alerts.channels.transport.sockets import (
 from alerts.failures import DeliveryError, FailureCode
 from alerts.settings.env import Secret
 
+PAGE_MAX = 1024 * 1024  # of a page that is no provider's
 BODY_MAX = 64 * 1024  # longer than any provider's answer to a sent message
 # Servers close idle connections after at least five seconds (Node's default). If a request crosses
 # with the close its outcome is unknown, so we stop using a connection before that.
@@ -226,6 +227,21 @@ def post_anywhere(address: str, body: bytes, headers: Mapping[str, str], seconds
     For an address that is no provider's. Its user and password become an ``Authorization``. Raises
     OSError, or TimeoutError for a late answer; their texts never hold the address.
     """
+    return ask_anywhere("POST", address, headers, seconds, body).status
+
+
+class Page(NamedTuple):
+    """Whatever answered, at most the first megabyte of it."""
+
+    status: int
+    headers: Mapping[str, str]  # names in any case
+    body: bytes
+
+
+def ask_anywhere(
+    method: str, address: str, headers: Mapping[str, str], seconds: float, body: bytes = b""
+) -> Page:
+    """Send one request within ``seconds``; see :func:`post_anywhere`. Follows no redirect."""
     parts = urlsplit(address)
     pool_of = _TlsPool if parts.scheme == "https" else _Pool
     tls: dict[str, Any] = {"ssl_context": tls_context()} if pool_of is _TlsPool else {}
@@ -237,16 +253,17 @@ def post_anywhere(address: str, body: bytes, headers: Mapping[str, str], seconds
     path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     try:
         response = pool.urlopen(
-            "POST", path, body=body, headers={"User-Agent": "EnergyRiskIQ-alerts", **headers},
-            retries=False, redirect=False, timeout=None, preload_content=False,
+            method, path, body=body or (None if method == "GET" else b""),
+            headers={"User-Agent": "EnergyRiskIQ-alerts", **headers}, retries=False,
+            redirect=False, timeout=None, preload_content=False,
         )  # fmt: skip
-        response.close()
+        raw = _read(response, PAGE_MAX)
     except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
         late = TimeoutError("no answer within the time limit")
         raise (late if clock.late else OSError(_unreached(error))) from None
     finally:
         pool.close()
-    return int(response.status)
+    return Page(raw.status, raw.headers, raw.body)
 
 
 def _unreached(error: Exception) -> str:
@@ -267,15 +284,15 @@ def _is_no_http(error: Exception) -> bool:
     return False
 
 
-def _read(response: urllib3.BaseHTTPResponse) -> Raw:
+def _read(response: urllib3.BaseHTTPResponse, most: int = BODY_MAX) -> Raw:
     """Read as much of the body as arrives in time, up to a size that no real answer reaches."""
     body, whole = b"", True
     try:
-        while len(body) <= BODY_MAX and (part := response.read1(BODY_MAX + 1 - len(body))):
+        while len(body) <= most and (part := response.read1(most + 1 - len(body))):
             body += part
     except (urllib3.exceptions.HTTPError, OSError, ValueError):
         whole = False
     if not response.closed:
         response.close()  # with bytes left on it, the connection cannot be kept
     response.release_conn()
-    return Raw(response.status, response.headers, body, whole and len(body) <= BODY_MAX)
+    return Raw(response.status, response.headers, body, whole and len(body) <= most)

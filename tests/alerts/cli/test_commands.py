@@ -38,7 +38,14 @@ ENDPOINTS = {
     "resume": ("POST", "/resume"),
     "test-message": ("POST", "/test_message"),
 }
-WITHOUT_ENDPOINT = {"preflight", "prune", "erase-user", "rebuild", "replay-spool"}
+WITHOUT_ENDPOINT = {
+    "preflight",
+    "check-deployment",
+    "prune",
+    "erase-user",
+    "rebuild",
+    "replay-spool",
+}
 NAMES = [command.name for command in COMMANDS]
 
 
