@@ -35,20 +35,30 @@ WITH windows AS MATERIALIZED (  -- numbered from 1
         ) AS label
     FROM unnest(%(edges)s) WITH ORDINALITY AS edge (starts, number)
 ),
-pending AS MATERIALIZED (
+pending AS MATERIALIZED (  -- row by row over the keys, whatever the statistics of the day say
     SELECT
         d.id AS delivery_id,
         d.user_id,
         d.channel,
         e.created_at::timestamptz AS event_at,
         width_bucket(e.created_at::timestamptz, %(edges)s) AS number
-    FROM alerts_digest_waiting AS waiting
-    JOIN user_alert_deliveries AS d ON d.id = waiting.delivery_id
+    FROM (
+        SELECT user_id, delivery_id
+        FROM alerts_digest_waiting
+        WHERE user_id > %(after_user_id)s
+        ORDER BY user_id
+        OFFSET 0
+    ) AS waiting
+    CROSS JOIN LATERAL (
+        SELECT id, user_id, channel, alert_event_id, status, delivery_kind
+        FROM user_alert_deliveries
+        WHERE id = waiting.delivery_id
+        OFFSET 0
+    ) AS d
     JOIN alert_events AS e ON e.id = d.alert_event_id
     WHERE d.status = 'queued'
       AND d.delivery_kind = 'digest'
       AND d.channel = ANY (%(channels)s)
-      AND waiting.user_id > %(after_user_id)s
       AND e.created_at < %(current_start)s
     ORDER BY waiting.user_id
     LIMIT %(batch_size)s

@@ -50,7 +50,8 @@ IDS = {
         "engine_disabled", "enabled_unclear", "clock_frozen", "allowlist_active",
         "app_base_url_missing", "token_missing", "token_short", "no_channel", "outbox_in_use",
         "row_security_filters", "channel_off", "variable_unused", "database_newer",
-        "senders_differ", "one_click_missing", "owner_unreachable", "owner_unknown",
+        "senders_differ", "databases_differ", "one_click_missing", "owner_unreachable",
+        "owner_unknown",
     },
 }  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
+from alerts.phases.digest import BUILD_DIGESTS
 from tests.support.digests import (
     DAY,
     HOUR,
@@ -251,3 +252,35 @@ def test_hours_without_a_run_give_a_digest_each(database_url: str, conn: Connect
     }
     counts(database_url, "d", environ=HOURLY)
     assert items(conn) == expected
+
+
+@pytest.mark.parametrize("waiting", [0, 3_000])
+def test_waiting_deliveries_are_looked_up_by_their_keys_whatever_the_statistics_say(
+    database_url: str, conn: Connection, waiting: int
+) -> None:
+    """As after a migration or a large fan-out: the server has not counted the rows yet, and an
+    earlier deployment left its index of the status. A join by that took half a minute."""
+    event, user = add_alert(conn, created_at=NOW), add_user(conn)
+    with conn.cursor() as cursor:
+        cursor.execute("CREATE INDEX of_earlier_days ON user_alert_deliveries (status)")
+        cursor.execute(
+            "INSERT INTO users (email)"
+            " SELECT 'u' || n || '@example.com' FROM generate_series(1, 3000) AS n"
+        )
+        cursor.execute(
+            "INSERT INTO user_alert_deliveries (user_id, alert_event_id, channel, delivery_kind,"
+            " status, created_at) SELECT id, %s, 'email', 'digest', 'queued', %s FROM users"
+            " WHERE id > %s ORDER BY id LIMIT %s",
+            (event, NOW, user, waiting),
+        )
+    edges = [YESTERDAY, TODAY, TOMORROW]
+    values = {
+        "channels": ["email"], "period": "daily", "edges": edges, "current_start": TODAY,
+        "now": NOW, "after_user_id": 0, "batch_size": 50_000,
+    }  # fmt: skip
+    with conn.cursor() as cursor:
+        cursor.execute("EXPLAIN " + BUILD_DIGESTS, values)
+        plan = "\n".join(row[0] for row in cursor)
+    pending = plan[plan.index("CTE pending") : plan.index("CTE own")]
+    assert "Index Cond: (id = alerts_digest_waiting.delivery_id)" in pending, pending
+    assert "Seq Scan on user_alert_deliveries" not in pending
