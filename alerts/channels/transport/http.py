@@ -224,14 +224,15 @@ class HttpApi:
 def post_anywhere(address: str, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
     """Send one request within ``seconds`` and return the status of whatever answers.
 
-    For an address that is no provider's. Its user and password become an ``Authorization``. Raises
-    OSError, or TimeoutError for a late answer; their texts never hold the address.
+    For an address that is no provider's; what it says beyond the status is not waited for. Its
+    user and password become an ``Authorization``. Raises OSError, or TimeoutError for a late
+    answer; their texts never hold the address.
     """
-    return ask_anywhere("POST", address, headers, seconds, body).status
+    return ask_anywhere("POST", address, headers, seconds, body, most=0).status
 
 
 class Page(NamedTuple):
-    """Whatever answered, at most the first megabyte of it."""
+    """Whatever answered, and the beginning of what it said."""
 
     status: int
     headers: Mapping[str, str]  # names in any case
@@ -239,9 +240,17 @@ class Page(NamedTuple):
 
 
 def ask_anywhere(
-    method: str, address: str, headers: Mapping[str, str], seconds: float, body: bytes = b""
+    method: str,
+    address: str,
+    headers: Mapping[str, str],
+    seconds: float,
+    body: bytes = b"",
+    most: int = PAGE_MAX,
 ) -> Page:
-    """Send one request within ``seconds``; see :func:`post_anywhere`. Follows no redirect."""
+    """Send one request within ``seconds`` and read up to ``most`` bytes of the answer, if any.
+
+    See :func:`post_anywhere`. Follows no redirect.
+    """
     parts = urlsplit(address)
     pool_of = _TlsPool if parts.scheme == "https" else _Pool
     tls: dict[str, Any] = {"ssl_context": tls_context()} if pool_of is _TlsPool else {}
@@ -257,13 +266,13 @@ def ask_anywhere(
             headers={"User-Agent": "EnergyRiskIQ-alerts", **headers}, retries=False,
             redirect=False, timeout=None, preload_content=False,
         )  # fmt: skip
-        raw = _read(response, PAGE_MAX)
+        text = _read(response, most).body if most else b""
     except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
         late = TimeoutError("no answer within the time limit")
         raise (late if clock.late else OSError(_unreached(error))) from None
     finally:
         pool.close()
-    return Page(raw.status, raw.headers, raw.body)
+    return Page(response.status, response.headers, text)
 
 
 def _unreached(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 import time
 import uuid
 from contextlib import closing
@@ -127,3 +128,20 @@ def test_a_server_that_never_answers_is_given_up() -> None:
                 f"http://127.0.0.1:{server.getsockname()[1]}/x", b"", {}, seconds=0.3
             )
         assert time.monotonic() - began < 1
+
+
+def test_what_a_monitor_says_behind_its_status_is_not_waited_for() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nO"
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+
+        def dribble() -> None:
+            with closing(server.accept()[0]) as client:
+                client.sendall(head)
+                client.recv(65536)
+                client.recv(65536)  # returns once the other side has gone
+
+        threading.Thread(target=dribble, daemon=True).start()
+        began = time.monotonic()
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        assert http.post_anywhere(address, b"", {}, seconds=5) == 200
+        assert time.monotonic() - began < 2
