@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import psycopg2
 
 from alerts import db, migrations
 from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
+from alerts.findings import Findings
 from alerts.health.badge import badge_address
 from alerts.redaction import describe_exception, redactor_for
 from alerts.runs import engine_state
@@ -28,39 +28,15 @@ OLDEST_SERVER = 140000  # PostgreSQL 14
 FREE_PLAN = "SELECT count(*) AS plans FROM plan_settings WHERE plan_code = 'free'"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong, and what to do about it."""
-
-    id: str
-    message: str
-    hint: str
-
-
 @dataclass
-class Report:
-    """The preflight's answer; ``errors`` keep a run from doing some of its work, ``warnings`` do
-    not. It is there to be read: what really stops a run, the run records."""
+class Report(Findings):
+    """The preflight's answer. It is there to be read: what really stops a run, the run records."""
 
     db_ok: bool = False
     migrations_ok: bool = False
     channels_configured: dict[str, bool] = field(default_factory=dict)
     providers: dict[str, str] = field(default_factory=dict)
-    warnings: list[Finding] = field(default_factory=list)
-    errors: list[Finding] = field(default_factory=list)
     badge: str | None = None  # its address; not where CI is set, since logs can be public
-
-    def error(self, id_: str, message: str, hint: str) -> None:
-        """Note something that must be mended before a run."""
-        self.errors.append(Finding(id_, message, hint))
-
-    def warn(self, id_: str, message: str, hint: str) -> None:
-        """Note something worth knowing."""
-        self.warnings.append(Finding(id_, message, hint))
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as the contract's object, ``ok`` first."""
-        return {"ok": not self.errors, **asdict(self)}
 
 
 def preflight(environ: Mapping[str, str]) -> Report:

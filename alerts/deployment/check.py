@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from alerts import VERSION
 from alerts.channels.transport.http import Page, ask_anywhere
+from alerts.findings import Findings
 from alerts.settings.config import Settings
 from alerts.settings.env import Secret
 
@@ -29,37 +30,14 @@ _FIREWALL = (
 )
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What is wrong, and what to do about it."""
-
-    id: str
-    message: str
-    hint: str
-
-
 @dataclass
-class Report:
+class Report(Findings):
     """The answer: ``passed`` names what was found in order."""
 
     url: str
     version: str | None = None
     clock_off_seconds: float | None = None
     passed: list[str] = field(default_factory=list)
-    warnings: list[Finding] = field(default_factory=list)
-    errors: list[Finding] = field(default_factory=list)
-
-    def error(self, id_: str, message: str, hint: str) -> None:
-        """Note what keeps the app from doing its work."""
-        self.errors.append(Finding(id_, message, hint))
-
-    def warn(self, id_: str, message: str, hint: str) -> None:
-        """Note what is worth knowing."""
-        self.warnings.append(Finding(id_, message, hint))
-
-    def as_json(self) -> dict[str, Any]:
-        """As an object, ``ok`` first."""
-        return {"ok": not self.errors, **asdict(self)}
 
 
 def check(url: str, settings: Settings) -> dict[str, Any]:

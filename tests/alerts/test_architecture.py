@@ -42,6 +42,7 @@ LAYERS = (
         "alerts.db",
         "alerts.failures",
         "alerts.clock",
+        "alerts.findings",
         "alerts.paging",
         "alerts.cleaning",
         "alerts.product_days",
