@@ -201,6 +201,8 @@ def _failing(
     retried = f"{they} tried again from {facts.business.at(due)} on." if due else ""
     advice, include = _again(code)
     page = f"/ops/retry?kind=deliveries&channel={name}&failure_code={code}{include}"
+    if code == FailureCode.RECIPIENT_BLOCKED:  # nothing to send again
+        page = f"/ops/messages?status=failed&channel={name}&failure_code={code}"
     if not facts.last_day[name].failed:
         advice, page = (
             retried or f"{they} tried again with the next run.",

@@ -201,6 +201,21 @@ def test_a_channel_fails_over_five_percent_and_from_five_failures_on(
     assert found == [*codes, "attempts_exhausted"]
 
 
+@pytest.mark.parametrize("code", [code.value for code in FailureCode])
+def test_what_sending_again_cannot_help_does_not_lead_to_sending_again(
+    conn: Connection, code: str
+) -> None:
+    add_run(conn)
+    user = add_user(conn)
+    for _ in range(5):
+        add_delivery(conn, user, add_alert(conn), status="failed", failure_code=code)
+    reasons = health_of(conn)["reasons"]
+    assert "channel_failing" in [reason["code"] for reason in reasons]
+    for reason in reasons:
+        if "will not help" in reason["action"]:
+            assert not reason["page"].startswith("/ops/retry"), reason
+
+
 def test_rows_of_other_parts_of_the_product_give_no_reason(conn: Connection) -> None:
     add_run(conn)
     user = add_user(conn)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
@@ -15,7 +16,7 @@ from alerts.words import BECAUSE
 from app.ops import words
 from tests.support.canaries import CHAT, EMAIL, PHONE
 from tests.support.ops import HOSTILE, PAGES, bad_day, get, page, signed_in, words_of
-from tests.support.web import CLOSED_PORT, app_for
+from tests.support.web import CLOSED_PORT, add_run, app_for
 from tests.support.world import NOW, add_alert, add_delivery, add_user
 
 # A code belongs behind its words, never in their place.
@@ -179,6 +180,19 @@ def test_a_parameter_that_the_database_cannot_hold_is_refused(
     with caplog.at_level(logging.INFO):
         assert get(client, "/ops/audit?action=%00").status_code == 400
     assert HOSTILE not in caplog.text
+
+
+@pytest.mark.parametrize(("runs", "told"), [(48, False), (50, True)])
+def test_where_the_strip_is_not_the_whole_day_the_page_says_what_became_of_the_day(
+    client: FlaskClient, conn: Connection, runs: int, told: bool
+) -> None:
+    newest = datetime.now(UTC)
+    for number in range(runs):
+        status = "failed" if number in (4, 49) else "success"
+        add_run(conn, status=status, started_at=newest - number * timedelta(seconds=30))
+    text = words_of(page(client, "/ops"))
+    assert ("In 24 h 48 runs succeeded and 2 failed" in text) is told
+    assert ("/ops/runs?status=failed" in page(client, "/ops")) is told
 
 
 def test_long_ids_are_cut_in_the_middle() -> None:
