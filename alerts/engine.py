@@ -144,7 +144,8 @@ class _Run:
         try:
             self.conn = self._connect()
         except (psycopg2.Error, db.PoolerDetected) as error:
-            return self._finish("failed", self._describe(error))
+            stopped = self.hooks.stop.signal is not None  # no more was waited for the database then
+            return self._finish("failed", self._interrupted() if stopped else self._describe(error))
         self.recorder.submit(self.record)
         try:
             blind = self._blind_spots(self.conn)

@@ -201,10 +201,13 @@ def test_a_signal_ends_a_run_that_hangs_while_claiming_and_the_next_run_stores_i
     assert (row["status"], row["error_summary"]) == ("failed", "interrupted by SIGTERM")
 
 
-def test_a_signal_ends_a_run_that_still_waits_for_its_first_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", ["", "?connect_timeout=2"], ids=["cut off", "given up"])
+def test_a_signal_ends_a_run_that_still_waits_for_its_first_connection(
+    tmp_path: Path, options: str
+) -> None:
     spool = tmp_path / "spool"
     with silent_server() as port:
-        runner = Runner(f"postgresql://u@127.0.0.1:{port}/x", tmp_path)
+        runner = Runner(f"postgresql://u@127.0.0.1:{port}/x{options}", tmp_path)
         with running(runner, "--phase", "all", ALERTS_RUN_SPOOL=str(spool)) as process:
             wait_until(lambda: connected_to(port))
             started = time.monotonic()
