@@ -144,8 +144,9 @@ class _Run:
         try:
             self.conn = self._connect()
         except (psycopg2.Error, db.PoolerDetected) as error:
-            stopped = self.hooks.stop.signal is not None  # no more was waited for the database then
-            return self._finish("failed", self._interrupted() if stopped else self._describe(error))
+            # After a signal the database is not waited for any longer.
+            told = self._interrupted() if self.hooks.stop.signal else self._describe(error)
+            return self._finish("failed", told)
         self.recorder.submit(self.record)
         try:
             blind = self._blind_spots(self.conn)

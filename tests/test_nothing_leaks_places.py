@@ -13,7 +13,6 @@ from psycopg2.extensions import connection as Connection
 from alerts.cli.commands import COMMANDS
 from alerts.health.badge import badge_key
 from alerts.leaving.links import PATH as UNSUBSCRIBE
-from tests.app.test_gunicorn import Served, serving
 from tests.support import CHECKOUT
 from tests.support.canaries import (
     BODY,
@@ -24,6 +23,7 @@ from tests.support.canaries import (
     assert_clean,
     forms,
 )
+from tests.support.gunicorn import Served, serving
 from tests.support.leaks import (
     OWN_COLUMNS,
     assert_tables_clean,

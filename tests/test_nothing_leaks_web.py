@@ -15,7 +15,7 @@ from psycopg2.extensions import connection as Connection
 from alerts import db
 from alerts.leaving.links import PATH as UNSUBSCRIBE
 from app.ops.session import COOKIE
-from tests.app.test_gunicorn import CHECKOUT, command, free_port, serving
+from tests.support import CHECKOUT
 from tests.support.canaries import (
     ADMIN_TOKEN,
     CHAT,
@@ -28,6 +28,7 @@ from tests.support.canaries import (
     assert_clean,
     encodings,
 )
+from tests.support.gunicorn import command, free_port, serving
 from tests.support.leaks import assert_tables_clean, canary_environ, canary_world, with_password
 from tests.support.providers import BOT_TOKEN
 from tests.support.web import PREFIX, ROUTES, WITHOUT_DATABASE

@@ -20,8 +20,8 @@ import pytest
 from flask.testing import FlaskClient
 from psycopg2.extensions import connection as Connection
 
-from tests.app.test_gunicorn import free_port, serving
 from tests.support import CHECKOUT
+from tests.support.gunicorn import free_port, serving
 from tests.support.web import ADMIN, add_item, add_run, app_for
 from tests.support.world import query
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from app.database import CONNECTIONS, Database
-from tests.app.test_gunicorn import Served, serving
+from tests.support.gunicorn import Served, serving
 from tests.support.pg_proxy import PgProxy
 from tests.support.web import ADMIN, PREFIX, app_for
 from tests.support.world import NOW, add_alert, add_delivery, add_user, query, wait_until

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tests.app.test_gunicorn import serving
 from tests.support import CHECKOUT
+from tests.support.gunicorn import serving
 from tests.support.queue_rows import add_digest
 from tests.support.web import add_item, add_run
 from tests.support.world import NOW, add_alert, add_delivery, add_user, query

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.app.test_gunicorn import TOKEN, Served, serving
 from tests.support.databases import TestServer
+from tests.support.gunicorn import TOKEN, Served, serving
 from tests.support.web import PREFIX
 
 MANY = 40

@@ -12,7 +12,7 @@ import pytest
 
 from app import wrong_tokens
 from app.wrong_tokens import FREE, LONGEST_SECONDS, MOST_ADDRESSES, MOST_WAITING, WrongTokens
-from tests.app.test_gunicorn import Served, serving
+from tests.support.gunicorn import Served, serving
 from tests.support.web import ADMIN, CLOSED_PORT, PREFIX, TOKEN, app_for
 
 RUNS = f"{PREFIX}/runs"

@@ -8,8 +8,8 @@ from contextlib import closing
 from urllib.parse import quote
 
 from app.ops.session import COOKIE
-from tests.app.test_gunicorn import Served
 from tests.support.canaries import ADMIN_TOKEN, assert_clean
+from tests.support.gunicorn import Served
 
 
 def ask(

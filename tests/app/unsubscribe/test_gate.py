@@ -15,8 +15,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts.leaving import links
 from app.limits import Limit
-from tests.app.test_gunicorn import Served, serving
-from tests.support.databases import TestServer
+from tests.support.gunicorn import Served
 from tests.support.leaving import channel_pref, link_of
 from tests.support.web import app_for
 from tests.support.world import add_user
@@ -60,19 +59,6 @@ def test_one_address_may_bring_many_links_but_not_any_number(
 
 
 # As it is deployed
-
-
-@pytest.fixture(scope="module")
-def web_database(test_server: TestServer) -> Iterator[str]:
-    name = test_server.create(migrated=True)
-    yield test_server.url(name)
-    test_server.drop(name)
-
-
-@pytest.fixture(scope="module")
-def server(web_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(web_database, tmp_path_factory.mktemp("web") / "log") as served:
-        yield served
 
 
 @pytest.fixture
