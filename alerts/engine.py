@@ -144,9 +144,7 @@ class _Run:
         try:
             self.conn = self._connect()
         except (psycopg2.Error, db.PoolerDetected) as error:
-            # After a signal the database is not waited for any longer.
-            told = self._interrupted() if self.hooks.stop.signal else self._describe(error)
-            return self._finish("failed", told)
+            return self._finish("failed", self._describe(error))
         self.recorder.submit(self.record)
         try:
             blind = self._blind_spots(self.conn)
@@ -263,10 +261,7 @@ class _Run:
         except LockLost:
             status, summary = "failed", "lock_lost: the connection that held the phase lock ended"
         except Exception as error:
-            ended = isinstance(error, psycopg2.OperationalError)  # canceled, or abandoned
-            interrupted = ended and self.hooks.stop.signal
-            summary = self._interrupted() if interrupted else self._describe(error)
-            status = "failed"
+            status, summary = "failed", self._describe(error)
         finally:
             self.hooks.stop.cancel_statement = self.hooks.stop.abandon = None
         item = RunItem(
@@ -367,6 +362,11 @@ class _Run:
         )
 
     def _describe(self, error: BaseException) -> str:
+        """What ended the run or a phase. After a signal the database is no longer waited for and
+        statements are cancelled: what fails then fails because of the signal."""
+        ended = isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError))
+        if ended and self.hooks.stop.signal:
+            return self._interrupted()
         told = describe_exception(error, self.redactor)
         return f"{told}; {db.MIGRATE}" if db.lacks_migrations(error) else told
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import psycopg2
 
-from alerts import db, migrations
+from alerts import db, migrations, words
 from alerts.access import access_of
 from alerts.channels.names import SEND_CHANNELS
 from alerts.findings import Findings
@@ -69,7 +69,8 @@ def _check_settings(settings: Settings, report: Report) -> None:
         text = f"Business time stands still at {settings.clock.isoformat()}."
         report.warn("clock_frozen", text, "Unset ALERTS_CLOCK in production.")
     if settings.allowlist is not None:
-        text = f"Only {len(settings.allowlist)} user(s) of the allowlist get messages."
+        users = words.count(len(settings.allowlist), "user")
+        text = f"Nobody but {users} of the allowlist gets messages."
         hint = "Unset ALERTS_SEND_ALLOWLIST_USER_IDS to send to everyone."
         report.warn("allowlist_active", text, hint)
     if settings.app_base_url is None:
@@ -215,7 +216,9 @@ def _check_migrations(conn: db.Connection, report: Report) -> None:
         return
     report.migrations_ok = found.usable
     if found.pending:
-        text = f"{len(found.pending)} migration(s) are not applied: {', '.join(found.pending)}."
+        missing = words.count(len(found.pending), "migration")
+        are = words.verb(len(found.pending), "is", "are")
+        text = f"{missing} {are} not applied: {', '.join(found.pending)}."
         report.error("migrations_pending", text, "Run python scripts/migrate.py.")
     if found.newer and not found.incompatible:
         text = f"The database is newer than this version: it has {', '.join(found.newer)}."

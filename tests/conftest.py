@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not _is_worker(config):
         release_server()
+        shutil.rmtree(os.environ["ALERTS_TEST_SPOOLS"], ignore_errors=True)
 
 
 def _is_worker(config: pytest.Config) -> bool:
@@ -65,6 +68,7 @@ def _prepare_run() -> None:
     for name in [name for name in os.environ if name.startswith(OWN_VARIABLES)]:
         del os.environ[name]
     os.environ["ALERTS_TEST_RUN_ID"] = secrets.token_hex(4)
+    os.environ["ALERTS_TEST_SPOOLS"] = tempfile.mkdtemp(prefix="alerts-test-spools-")
     os.environ["ALERTS_TEST_SERVER_URL"] = os.environ.get("DATABASE_URL", "")
     if os.environ.get("CI"):
         os.environ["ALERTS_TEST_ON_CI"] = "1"

@@ -7,6 +7,7 @@ from typing import Any
 
 from alerts.cli.text import Column, Style, clean, duration, facts, moment, table, wrap
 from alerts.health.brief import brief, brief_text
+from alerts.words import count
 
 
 def health(style: Style, answer: Mapping[str, Any]) -> list[str]:
@@ -54,8 +55,8 @@ def _whole(style: Style, answer: Mapping[str, Any]) -> list[str]:
         late = duration((schedule["last_late_seconds"] or 0) * 1000)
         pairs += [
             ("schedule", f"{every}, the last run started {late} late"),
-            ("missed slots, 24 h", f"{schedule['missed_slots_24h']} slot(s)"),
-            ("lost runs, 24 h", f"{schedule['lost_runs_24h']} run(s)"),
+            ("missed slots, 24 h", count(schedule["missed_slots_24h"], "slot")),
+            ("lost runs, 24 h", count(schedule["lost_runs_24h"], "run")),
         ]
     return [*lines, "", *facts(style, pairs)]
 
@@ -63,8 +64,8 @@ def _whole(style: Style, answer: Mapping[str, Any]) -> list[str]:
 def preflight(style: Style, answer: Mapping[str, Any]) -> list[str]:
     """Whether a run has everything it needs; each finding with what to do about it."""
     errors, warnings = answer["errors"], answer["warnings"]
-    told = [f"{len(found)} {name}" for name, found in (("error(s)", errors),
-            ("warning(s)", warnings)) if found]  # fmt: skip
+    told = [count(len(found), name) for name, found in (("error", errors), ("warning", warnings))
+            if found]  # fmt: skip
     lines = [", ".join([style.status("ok" if answer["ok"] else "failing"), *told])]
     for severity, found in (("error", errors), ("warning", warnings)):
         for one in found:
@@ -106,7 +107,8 @@ def retry(style: Style, answer: Mapping[str, Any]) -> list[str]:
 
 def replay(style: Style, answer: Mapping[str, Any]) -> list[str]:
     """How many records of a saved spool were stored."""
-    text = f"{answer['stored']} run record(s) stored, {answer['rejected']} bad line(s) set aside"
+    stored, rejected = count(answer["stored"], "run record"), count(answer["rejected"], "bad line")
+    text = f"{stored} stored, {rejected} set aside"
     return wrap(text, style.width)
 
 

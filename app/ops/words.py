@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from alerts.failures import FailureCode as F
 from alerts.words import BECAUSE, PROVIDER_DOES
+from alerts.words import count as count  # for the templates, as in the sentences of health
 
 CHANNELS = {"email": "Email", "telegram": "Telegram", "sms": "SMS", "account": "In-app inbox"}
 SERVERS = {"email": "the mail server", "telegram": "Telegram", "sms": "the SMS provider"}
@@ -104,13 +105,8 @@ def channel(name: str | None) -> str:
 
 
 def number(value: int | float | None) -> str:
-    """A number with thin spaces between thousands; a dash for none."""
-    return "–" if value is None else f"{value:,}".replace(",", "\u202f")
-
-
-def plural(count: int, one: str, many: str = "") -> str:
-    """``1 message``, ``2 messages``."""
-    return f"{number(count)} {one if count == 1 else many or one + 's'}"
+    """A number with its thousands marked as in sentences; a dash for none."""
+    return "–" if value is None else f"{value:,}"
 
 
 def cut_middle(text: str, keep: int = 8) -> str:

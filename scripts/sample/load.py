@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import psycopg2
 
-from alerts import db
+from alerts import db, words
 from alerts.settings.config import ConfigError, database_url_of
 from scripts.sample import tables, users
 
@@ -71,9 +71,9 @@ def _refuse_other_users(conn: db.Connection) -> None:
     others = row["others"] if row else 0
     if others:
         raise SampleRefused(
-            f"the table users contains {others} user(s) whose address is not a sample address "
-            "(example.com); the sample is never mixed with real users: set DATABASE_URL to an "
-            "empty database"
+            f"the table users contains {words.count(others, 'user')} whose address is not a "
+            "sample address (example.com); the sample is never mixed with real users: set "
+            "DATABASE_URL to an empty database"
         )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 
 import psycopg2
 import pytest
@@ -19,6 +20,7 @@ from alerts.channels.base import Message
 from alerts.engine import Hooks, RunRequest, run_engine
 from alerts.locks import PhaseLocks
 from alerts.phases import PHASES
+from alerts.phases.context import Stop
 from alerts.runs.record import RunItem
 from alerts.settings.config import ConfigError, Settings
 from tests.support.prefork import run_module
@@ -106,6 +108,29 @@ def test_bug_between_the_phases_is_recorded(
     assert (report.record.status, report.recorded) == ("failed", True)
     assert "RuntimeError" in run_row(conn, report)["error_summary"]
     assert "example.com" not in run_row(conn, report)["error_summary"]
+
+
+@pytest.mark.parametrize("step", ["access_of", "before_run.look"])
+@pytest.mark.parametrize(
+    ("signal", "summary"), [("SIGTERM", "interrupted by SIGTERM"), (None, "server closed the connection")]
+)
+def test_connection_that_ends_after_a_signal_is_recorded_as_that_signal(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, step: str, signal: str | None, summary: str
+) -> None:
+    stop = Stop()
+
+    def ended_first(real: Callable[..., object], *arguments: object) -> object:
+        if signal:
+            stop.interrupt(signal)
+        end_connection(database_url, "alerts-engine")
+        return real(*arguments)
+
+    module, _, name = f"alerts.engine.{step}".rpartition(".")
+    real = getattr(resolve_name(module), name)
+    monkeypatch.setattr(f"{module}.{name}", partial(ended_first, real))
+    report = run_engine(settings_for(database_url), RunRequest(phase="all"), Hooks(stop=stop))
+    assert report.record.status == "failed"
+    assert summary in (report.record.error_summary or "")
 
 
 def test_channel_that_cannot_be_closed_does_not_cost_the_record(

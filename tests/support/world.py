@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 import threading
 import time
 import uuid
@@ -270,7 +270,7 @@ def all_channels(**replaced: RememberingChannel) -> dict[str, RememberingChannel
 
 def settings_for(database_url: str, **environ: str) -> Settings:
     """Return settings from an environment with the database, a separate spool and ``environ``."""
-    spool = Path(tempfile.gettempdir()) / f"alerts-test-spool-{uuid.uuid4()}"
+    spool = Path(os.environ["ALERTS_TEST_SPOOLS"]) / str(uuid.uuid4())
     return Settings.from_env(
         {"DATABASE_URL": database_url, "ALERTS_RUN_SPOOL": str(spool), **environ}
     )

@@ -268,7 +268,7 @@ def test_health_begins_with_what_is_wrong_and_what_to_do() -> None:
 
 def test_preflight_gives_each_finding_its_hint() -> None:
     lines = preflight(PHONE, PREFLIGHT)
-    assert lines[0] == "failing, 1 error(s), 1 warning(s)"
+    assert lines[0] == "failing, 1 error, 1 warning"
     assert lines[1:4] == [
         "  error: migrations_pending",
         "    No channel is configured.",
@@ -444,10 +444,10 @@ def test_progress_that_nobody_reads_disturbs_nothing() -> None:
 
 def test_health_tells_a_dead_schedule_from_a_dying_runner() -> None:
     shown = "\n".join(health(PHONE, HEALTH))
-    for words in ("every 10 min", "3m20s late", "missed slots, 24 h", "4 slot(s)", "2 run(s)"):
+    for words in ("every 10 min", "3m20s late", "missed slots, 24 h", "4 slots", "2 runs"):
         assert words in shown
     never = HEALTH["schedule"] | {"last_scheduled_at": None}
-    assert "slot(s)" not in "\n".join(health(PHONE, HEALTH | {"schedule": never}))
+    assert "slots" not in "\n".join(health(PHONE, HEALTH | {"schedule": never}))
 
 
 def test_late_run_says_so_and_jitter_does_not() -> None:

@@ -170,7 +170,7 @@ def test_a_database_with_other_users_is_refused_and_not_touched(
     before = fingerprints(conn)
     done = run_script(database_url)
     assert done.returncode == 1
-    assert "users contains 1 user(s)" in done.stderr
+    assert "users contains 1 user whose" in done.stderr
     assert address not in done.stderr
     assert fingerprints(conn) == before
     with pytest.raises(SampleRefused):
