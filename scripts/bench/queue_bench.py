@@ -166,7 +166,7 @@ def digests(size: float) -> Row:
                     (ids,),
                 )
                 cursor.execute(DIGEST_QUEUE, (ids,))
-                cursor.execute("ANALYZE user_alert_deliveries")
+                cursor.execute("ANALYZE user_alert_deliveries, alerts_digest_waiting")
                 took = seconds(
                     (lambda: cursor.execute(BARE_DIGESTS))
                     if kind == "reference"
