@@ -29,6 +29,7 @@ _MEANING = {
 # Settings that the operator may override in the `options` of the address.
 _LIMITS = {
     "search_path": "public",
+    "jit": "off",  # compiling a long statement costs more than running it
     "idle_in_transaction_session_timeout": "0",
 }
 _SESSION_MEANING = {"default_transaction_isolation": "read committed"}

@@ -26,7 +26,7 @@ from alerts.phases.channel_sql import (
     destination,
     unverified,
 )
-from alerts.phases.fanout import DECISIONS, FITS
+from alerts.phases.decisions import DECISIONS, FITS
 from alerts.product_days import WINDOWS, day_window
 from alerts.runs import engine_state
 from alerts.settings.config import Settings

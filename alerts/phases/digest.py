@@ -24,18 +24,22 @@ LOOK_BACK = timedelta(days=3)
 # A digest that is there already takes items only while it stands in the send queue, and is locked
 # there until they are in, so that no sender claims it without them. The deliveries of one that
 # somebody makes or claims at this very moment stay for the next run.
+#
+# What one step has found has no statistics, so the planner guesses how much it is, and a nested
+# loop over two such results takes minutes. Tables are therefore looked up by key, row by row
+# (LATERAL), and results are joined by FULL JOIN, which can only be hashed or merged; OFFSET 0 keeps
+# both so.
 BUILD_DIGESTS = """
-WITH windows AS MATERIALIZED (  -- numbered from 1
-    SELECT
-        number,
-        starts,
-        lead(starts) OVER (ORDER BY number) AS ends,
+WITH windows AS MATERIALIZED (  -- by their number, from 1
+    SELECT array_agg(
         concat_ws(
             ':', %(period)s, to_char(starts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-        ) AS label
+        )
+        ORDER BY number
+    ) AS labels
     FROM unnest(%(edges)s) WITH ORDINALITY AS edge (starts, number)
 ),
-pending AS MATERIALIZED (  -- row by row over the keys, whatever the statistics of the day say
+pending AS MATERIALIZED (
     SELECT
         d.id AS delivery_id,
         d.user_id,
@@ -63,54 +67,64 @@ pending AS MATERIALIZED (  -- row by row over the keys, whatever the statistics 
     ORDER BY waiting.user_id
     LIMIT %(batch_size)s
 ),
-own AS (
-    SELECT p.*, concat_ws(':', p.user_id, p.channel, w.label) AS own_key
+own AS MATERIALIZED (
+    SELECT
+        p.*,
+        concat_ws(':', p.user_id, p.channel, (SELECT labels FROM windows)[p.number]) AS own_key
     FROM pending AS p
-    JOIN windows AS w ON w.number = p.number
+    WHERE p.number > 0
 ),
 of_own_window AS MATERIALIZED (
-    SELECT g.id, g.digest_key
-    FROM user_alert_digests AS g
-    WHERE g.digest_key = ANY (ARRAY(SELECT DISTINCT own_key FROM own))
+    SELECT g.id, keys.digest_key
+    FROM (SELECT DISTINCT own_key AS digest_key FROM own) AS keys
+    CROSS JOIN LATERAL (
+        SELECT id FROM user_alert_digests WHERE digest_key = keys.digest_key OFFSET 0
+    ) AS g
 ),
 standing AS MATERIALIZED (
     SELECT q.id
     FROM of_own_window AS g
-    JOIN alerts_send_queue AS q ON q.source = 'digests' AND q.id = g.id
-    FOR UPDATE OF q
+    CROSS JOIN LATERAL (
+        SELECT id FROM alerts_send_queue WHERE source = 'digests' AND id = g.id FOR UPDATE
+    ) AS q
+),
+found AS (  -- with the digest of its own window, and whether that stands in the queue
+    SELECT o.*, g.id AS own_id, g.stands
+    FROM own AS o
+    FULL JOIN (
+        SELECT g.id, g.digest_key, s.id IS NOT NULL AS stands
+        FROM of_own_window AS g
+        FULL JOIN standing AS s ON s.id = g.id
+        OFFSET 0
+    ) AS g ON g.digest_key = o.own_key
+    OFFSET 0
 ),
 routed AS (  -- to their own window's digest, or if that has left the queue, to the current one
     SELECT
-        o.delivery_id,
-        o.user_id,
-        o.channel,
-        CASE
-            WHEN g.id IS NULL OR s.id IS NOT NULL THEN o.number ELSE cardinality(%(edges)s) - 1
-        END AS number
-    FROM own AS o
-    LEFT JOIN of_own_window AS g ON g.digest_key = o.own_key
-    LEFT JOIN standing AS s ON s.id = g.id
+        delivery_id,
+        user_id,
+        channel,
+        CASE WHEN own_id IS NULL OR stands THEN number ELSE cardinality(%(edges)s) - 1 END AS number
+    FROM found
 ),
-keyed AS (
+keyed AS MATERIALIZED (
     SELECT
         r.*,
-        w.starts,
-        w.ends,
-        concat_ws(':', r.user_id, r.channel, w.label) AS digest_key
+        (%(edges)s)[r.number] AS starts,
+        (%(edges)s)[r.number + 1] AS ends,
+        concat_ws(':', r.user_id, r.channel, (SELECT labels FROM windows)[r.number]) AS digest_key
     FROM routed AS r
-    JOIN windows AS w ON w.number = r.number
-),
-of_window AS MATERIALIZED (
-    SELECT g.id, g.digest_key
-    FROM user_alert_digests AS g
-    WHERE g.digest_key = ANY (ARRAY(SELECT DISTINCT digest_key FROM keyed))
-      AND g.status = 'queued'
 ),
 there AS MATERIALIZED (
-    SELECT g.id, g.digest_key
-    FROM of_window AS g
-    JOIN alerts_send_queue AS q ON q.source = 'digests' AND q.id = g.id
-    FOR UPDATE OF q
+    SELECT g.id, keys.digest_key
+    FROM (SELECT DISTINCT digest_key FROM keyed) AS keys
+    CROSS JOIN LATERAL (
+        SELECT id, status FROM user_alert_digests WHERE digest_key = keys.digest_key OFFSET 0
+    ) AS g
+    CROSS JOIN LATERAL (
+        SELECT FROM alerts_send_queue WHERE source = 'digests' AND id = g.id FOR UPDATE
+    ) AS q
+    WHERE g.status = 'queued'
 ),
 made AS (
     INSERT INTO user_alert_digests (
@@ -121,14 +135,19 @@ made AS (
     ON CONFLICT (digest_key) DO NOTHING
     RETURNING id, digest_key
 ),
-digests AS (
-    SELECT id, digest_key FROM there UNION ALL SELECT id, digest_key FROM made
+placed AS MATERIALIZED (
+    SELECT k.delivery_id, k.starts, g.id AS digest_id
+    FROM keyed AS k
+    FULL JOIN (
+        SELECT id, digest_key FROM there UNION ALL SELECT id, digest_key FROM made
+    ) AS g ON g.digest_key = k.digest_key
+    OFFSET 0
 ),
 items AS (
     INSERT INTO user_alert_digest_items (digest_id, delivery_id, created_at)
-    SELECT g.id, k.delivery_id, %(now)s
-    FROM keyed AS k
-    JOIN digests AS g ON g.digest_key = k.digest_key
+    SELECT digest_id, delivery_id, %(now)s
+    FROM placed
+    WHERE digest_id IS NOT NULL
     ON CONFLICT (delivery_id) DO NOTHING
     RETURNING delivery_id
 ),
@@ -136,17 +155,15 @@ batched AS (
     UPDATE user_alert_deliveries AS d
     SET status = 'skipped', failure_code = 'batched_into_digest', next_retry_at = NULL
     FROM items
-    WHERE d.id = items.delivery_id AND d.status = 'queued'
+    -- COALESCE keeps the planner from estimating how many are queued.
+    WHERE d.id = items.delivery_id AND coalesce(d.status = 'queued', FALSE)
     RETURNING d.id
 )
 SELECT
     (SELECT count(*) FROM pending) AS found,
     (SELECT max(user_id) FROM pending) AS last_user_id,
     (SELECT min(event_at) FROM pending) AS oldest,
-    (
-        SELECT array_agg(DISTINCT k.starts)
-        FROM keyed AS k JOIN items AS i ON i.delivery_id = k.delivery_id
-    ) AS windows,
+    (SELECT array_agg(DISTINCT starts) FROM placed WHERE digest_id IS NOT NULL) AS windows,
     (SELECT count(*) FROM made) AS digests_created,
     (SELECT count(*) FROM items) AS digest_items_attached,
     (SELECT count(*) FROM batched) AS deliveries_marked_batched

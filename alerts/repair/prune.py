@@ -40,7 +40,9 @@ _OLD_DELIVERY = f"""
 """  # noqa: S608  (composed of constants)
 
 # One batch of each table: the oldest rows from where the last batch ended, at most so many; of
-# those the removable ones that nobody has locked.
+# those the removable ones that nobody has locked. Each is looked up by its key alone: the planner
+# knows nothing of what was seen, and could compare each row with each, or take another index for
+# what stale statistics say of times and states.
 _WALK = """
 WITH seen AS MATERIALIZED (
     SELECT {alias}.id, {alias}.{time}::timestamptz AS time
@@ -53,17 +55,17 @@ WITH seen AS MATERIALIZED (
 ),
 removable AS MATERIALIZED (
     SELECT {alias}.id
-    FROM {table} AS {alias}
-    JOIN seen ON seen.id = {alias}.id
+    FROM seen
+    CROSS JOIN LATERAL (
+        SELECT * FROM {table} WHERE id = seen.id OFFSET 0 FOR UPDATE SKIP LOCKED
+    ) AS {alias}
     WHERE {removable}
-    FOR UPDATE OF {alias} SKIP LOCKED
 ),
 parts AS (
     {parts}
 ),
 removed AS (
-    DELETE FROM {table} AS {alias} USING removable WHERE {alias}.id = removable.id
-    RETURNING {alias}.id
+    DELETE FROM {table} WHERE id = ANY (ARRAY(SELECT id FROM removable)) RETURNING id
 )
 SELECT
     (SELECT count(*) FROM removed) AS removed,

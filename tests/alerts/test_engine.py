@@ -112,7 +112,8 @@ def test_bug_between_the_phases_is_recorded(
 
 @pytest.mark.parametrize("step", ["access_of", "before_run.look"])
 @pytest.mark.parametrize(
-    ("signal", "summary"), [("SIGTERM", "interrupted by SIGTERM"), (None, "server closed the connection")]
+    ("signal", "summary"),
+    [("SIGTERM", "interrupted by SIGTERM"), (None, "server closed the connection")],
 )
 def test_connection_that_ends_after_a_signal_is_recorded_as_that_signal(
     database_url: str, monkeypatch: pytest.MonkeyPatch, step: str, signal: str | None, summary: str

@@ -17,7 +17,7 @@ from alerts import db, phases
 from alerts.clock import Clock
 from alerts.logs import bound
 from alerts.phases.context import PhaseContext, Stop
-from alerts.phases.fanout import DECISIONS
+from alerts.phases.decisions import DECISIONS
 from alerts.product_days import day_window
 from alerts.runs.counts import adds_up, checked
 from tests.support.world import NOW, counts_of, query, run, settings_for

@@ -40,6 +40,13 @@ END
 """
 
 
+# Guards of a state, for rows that are looked up by their keys. COALESCE keeps the planner from
+# estimating them: statistics may say that no row is queued, and then it compares each row of the
+# table with each that is asked for.
+QUEUED = "coalesce(q.status = 'queued', FALSE)"
+QUEUED_INSTANT = "coalesce(q.status = 'queued' AND q.delivery_kind = 'instant', FALSE)"
+
+
 @dataclass(frozen=True)
 class Queue:
     """One of the two tables rows are sent from, with what differs between them."""
@@ -55,7 +62,7 @@ class Queue:
 DELIVERIES = Queue(
     name="deliveries",
     table="user_alert_deliveries",
-    to_send="q.status = 'queued' AND q.delivery_kind = 'instant'",
+    to_send=QUEUED_INSTANT,
     since="q.created_at",
     event="q.alert_event_id",
     window="NULL::text AS period, NULL::timestamptz AS window_start, "
@@ -64,7 +71,7 @@ DELIVERIES = Queue(
 DIGESTS = Queue(
     name="digests",
     table="user_alert_digests",
-    to_send="q.status = 'queued'",
+    to_send=QUEUED,
     since="q.window_end",
     event="NULL::bigint",
     window="q.period, q.window_start::timestamptz AS window_start, "
@@ -111,7 +118,9 @@ class Claimed:
 # skipped in the same step, unsent; a row that someone else is changing stays where it is. An entry
 # of the queue whose row is no longer queued goes: only what was done with the triggers switched
 # off leaves one. Entries leave by their place in the table, which their lock keeps as it is; one
-# that was changed between the statement's snapshot and the lock stays, and so is not ours.
+# that was changed between the statement's snapshot and the lock stays, and so is not ours. What a
+# step has found is looked for in a hashed set (IS TRUE keeps it one): a join could be planned for
+# few rows and compare each with each.
 _CLAIM = """
 WITH lane AS (
     SELECT *
@@ -168,7 +177,7 @@ found AS MATERIALIZED (
     WHERE {to_send}
 ),
 leaving AS MATERIALIZED (
-    SELECT q.id
+    SELECT q.id, found.skip_code
     FROM found
     JOIN {table} AS q ON q.id = found.id
     WHERE found.skip_code IS NOT NULL
@@ -176,10 +185,9 @@ leaving AS MATERIALIZED (
 ),
 skipped AS (
     UPDATE {table} AS q
-    SET status = 'skipped', failure_code = found.skip_code, next_retry_at = NULL
+    SET status = 'skipped', failure_code = leaving.skip_code, next_retry_at = NULL
     FROM leaving
-    JOIN found ON found.id = leaving.id
-    WHERE q.id = leaving.id AND q.status = 'queued'
+    WHERE q.id = leaving.id AND {queued}
     RETURNING q.id
 ),
 taken AS (
@@ -198,7 +206,7 @@ mine AS MATERIALIZED (
         found.*,
         (SELECT ids FROM numbers)[(row_number() OVER () - 1) / {lease_rows} + 1] AS lease
     FROM found
-    WHERE found.skip_code IS NULL AND found.id IN (SELECT id FROM taken)
+    WHERE found.skip_code IS NULL AND (found.id IN (SELECT id FROM taken)) IS TRUE
 ),
 leases AS (
     INSERT INTO alerts_leases (id, run_id, source, until, ids)
@@ -212,7 +220,7 @@ SELECT
 FROM (
     SELECT * FROM mine
     UNION ALL
-    SELECT found.*, NULL FROM found WHERE found.id IN (SELECT id FROM skipped)
+    SELECT found.*, NULL FROM found WHERE (found.id IN (SELECT id FROM skipped)) IS TRUE
 ) AS q
 ORDER BY due_at, id
 """
@@ -237,6 +245,7 @@ def _claim_statement(queue: Queue) -> Statement:
         **parts_of(queue),
         **marks,
         lease_rows=sql.Literal(LEASE_ROWS),
+        queued=sql.SQL(QUEUED),
         left_out=sql.SQL(LEFT_OUT).format(too_old=marks["too_old"]),
         destination=destination("u", "q"),
         refusals=sql.Literal(REFUSALS_OF_AN_ADDRESS),

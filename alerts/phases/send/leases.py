@@ -122,26 +122,36 @@ WHERE l.id = lapsed.id
 RETURNING l.id, l.source
 """
 
-# Rows that only this lease holds: nothing else can send them.
+# Rows that only this lease holds: nothing else can send them. What other leases hold is hashed, as
+# above, and rows are looked up by their keys.
 _IN_DOUBT = """
-FROM alerts_leased AS held
-JOIN {table} AS q ON q.id = held.id
-WHERE held.lease_id = %(lease)s AND held.run_id = %(run_id)s AND {to_send}
-  AND NOT EXISTS (
-      SELECT FROM alerts_send_queue AS s WHERE s.source = held.source AND s.id = held.id
-  )
-  AND NOT EXISTS (
-      SELECT
-      FROM alerts_leased AS other
-      WHERE other.source = held.source AND other.id = held.id AND other.lease_id <> held.lease_id
-  )
+FROM (
+    SELECT unnest(ids) AS id
+    FROM alerts_leases
+    WHERE id = %(lease)s AND run_id = %(run_id)s
+    OFFSET 0
+) AS held
+CROSS JOIN LATERAL (
+    SELECT q.id, q.user_id, q.channel, q.attempts, q.failure_code, q.created_at
+    FROM {table} AS q
+    WHERE q.id = held.id AND {to_send}
+      AND NOT EXISTS (
+          SELECT FROM alerts_send_queue AS s WHERE s.source = {source} AND s.id = q.id
+      )
+    OFFSET 0
+) AS lost
+WHERE (
+    lost.id IN (
+        SELECT unnest(ids) FROM alerts_leases WHERE source = {source} AND id <> %(lease)s
+    )
+) IS NOT TRUE
 """
 _LOST = """
 SELECT
-    held.source, held.lease_id, q.id, q.user_id, q.channel, q.attempts, q.failure_code,
-    q.created_at::timestamptz::text
+    {source} AS source, %(lease)s AS lease, lost.id, lost.user_id, lost.channel, lost.attempts,
+    lost.failure_code, lost.created_at::timestamptz::text
 {in_doubt}
-ORDER BY q.id
+ORDER BY lost.id
 LIMIT %(limit)s
 """
 _LOCK_LEASE = "SELECT FROM alerts_leases WHERE id = %(lease)s AND run_id = %(run_id)s FOR UPDATE"
@@ -205,7 +215,8 @@ def lost_rows(
     conn: db.Connection, queue: Queue, run_id: str, lease: int, limit: int
 ) -> list[Claim]:
     """Rows that only this lease of ours holds, at most so many: their messages may have gone."""
-    query = sql.SQL(_LOST).format(in_doubt=sql.SQL(_IN_DOUBT).format(**parts_of(queue)))
+    parts = parts_of(queue)
+    query = sql.SQL(_LOST).format(in_doubt=sql.SQL(_IN_DOUBT).format(**parts), **parts)
     with conn.cursor() as cursor:
         cursor.execute(query, {"lease": lease, "run_id": run_id, "limit": limit})
         return [Claim(*row) for row in cursor.fetchall()]

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 from alerts import db
 from alerts.lookup.explain import explain
-from alerts.phases.fanout import SKIP_REASONS
+from alerts.phases.decisions import SKIP_REASONS
 from tests.alerts.phases.test_fanout_model import World, build, worlds
 from tests.support.phases import allow_null, counts
 from tests.support.world import (

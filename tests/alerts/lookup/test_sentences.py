@@ -18,7 +18,7 @@ from alerts.cli.tables_lookup import explanation
 from alerts.cli.text import Style
 from alerts.failures import FailureCode
 from alerts.lookup.explain import explain
-from alerts.phases.fanout import SKIP_REASONS
+from alerts.phases.decisions import SKIP_REASONS
 from tests.support.explain_world import (
     FAR_AHEAD,
     LONG_AGO,

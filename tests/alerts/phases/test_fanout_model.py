@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from psycopg2.extensions import connection as Connection
 
 from alerts import db
-from alerts.phases.fanout import SKIP_REASONS
+from alerts.phases.decisions import SKIP_REASONS
 from tests.support.fanout_model import (
     CHANNELS,
     Delivery,
