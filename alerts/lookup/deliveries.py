@@ -43,27 +43,32 @@ LEFT JOIN LATERAL (
     LIMIT 1
 ) AS lease ON TRUE
 """)
-_HELD = "q.id IN (SELECT l.id FROM alerts_leased AS l WHERE l.source = %(source)s)"
-# What a status asked for is in the table.
+_HELD = "(q.id IN (SELECT l.id FROM alerts_leased AS l WHERE l.source = %(source)s))"
+# What a status asked for is in the table. IS TRUE keeps what leases hold a hashed set.
 _STATUSES = {
-    "sending": sql.SQL("q.status = 'queued' AND " + _HELD),
-    "queued": sql.SQL("q.status = 'queued' AND NOT " + _HELD),
+    "sending": sql.SQL(f"q.status = 'queued' AND {_HELD} IS TRUE"),
+    "queued": sql.SQL(f"q.status = 'queued' AND {_HELD} IS NOT TRUE"),
 }
 
-# Newest first: a bounded number of rows found by an index, then filtered by the other conditions.
+# Newest first: a bounded number of rows found by an index, then filtered by the other conditions;
+# leases are looked through for what is shown only.
 _PAGE = """
 SELECT {columns}
 FROM (
-    SELECT *
-    FROM {table}
-    WHERE {found_by_index}
-    ORDER BY created_at DESC, id DESC
-    LIMIT %(looked_at)s
+    SELECT q.*
+    FROM (
+        SELECT *
+        FROM {table}
+        WHERE {found_by_index}
+        ORDER BY created_at DESC, id DESC
+        LIMIT %(looked_at)s
+    ) AS q
+    WHERE {matches}
+    ORDER BY q.created_at DESC, q.id DESC
+    LIMIT %(limit)s + 1
 ) AS q
 {lease}
-WHERE {matches}
 ORDER BY q.created_at DESC, q.id DESC
-LIMIT %(limit)s + 1
 """
 
 # Where a page ended that scanned as many rows as allowed.

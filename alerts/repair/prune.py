@@ -156,6 +156,17 @@ def prune(
         return answer
 
 
+def walk(step: dict[str, str]) -> sql.Composed:
+    """The statement that removes one batch of a step."""
+    return sql.SQL(_WALK).format(
+        table=sql.Identifier(step["table"]),
+        alias=sql.Identifier(step["alias"]),
+        time=sql.Identifier(step["time"]),
+        removable=sql.SQL(step["removable"].replace("{gone}", "FALSE")),
+        parts=sql.SQL(step["parts"]).format(ids=sql.SQL("SELECT id FROM removable")),
+    )
+
+
 class _Prune:
     def __init__(
         self, conn: db.Connection, keep_days: int, now: datetime, token_key_id: str, dry_run: bool
@@ -205,14 +216,7 @@ class _Prune:
 
     def _remove(self, step: dict[str, str]) -> None:
         """Walk over the old rows of one table, removing what may go."""
-        ids = sql.SQL("SELECT id FROM removable")
-        query = sql.SQL(_WALK).format(
-            table=sql.Identifier(step["table"]),
-            alias=sql.Identifier(step["alias"]),
-            time=sql.Identifier(step["time"]),
-            removable=sql.SQL(step["removable"].replace("{gone}", "FALSE")),
-            parts=sql.SQL(step["parts"]).format(ids=ids),
-        )
+        query = walk(step)
         place: dict[str, Any] = {"after_time": datetime(1, 1, 2, tzinfo=UTC), "after_id": 0}
         seen = BATCH
         while seen == BATCH:
