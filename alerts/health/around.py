@@ -44,13 +44,15 @@ SELECT
 
 APPLIED = "SELECT name FROM schema_migrations"
 
-# Who keeps others from writing to the table of runs, as far as the role may see it.
+# Who keeps others from writing to the table of runs, as far as the role may see it. In a copy of
+# this database on the same server the table may have the same number.
 RECORDS_LOCKED = """
 SELECT l.pid, a.application_name, a.backend_start
 FROM pg_locks AS l
 LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
 WHERE l.locktype = 'relation'
   AND l.granted
+  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND l.relation = to_regclass('alerts_engine_runs')
   AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
 ORDER BY a.backend_start, l.pid

@@ -29,6 +29,7 @@ def held(database_url: str, *letters: str) -> Iterator[int]:
         for letter in letters:
             db.execute(other, "SELECT pg_advisory_lock(%s)", (lock_number(keys[letter]),))
         yield other.info.backend_pid
+        db.execute(other, "SELECT pg_advisory_unlock_all()")  # its backend may end a little later
 
 
 def reasons(conn: Connection) -> dict[str, str]:
