@@ -81,7 +81,10 @@ run AS (
     FROM told
     LEFT JOIN slot ON TRUE
     ON CONFLICT (run_id) DO UPDATE SET
-        finished_at = excluded.finished_at,
+        -- The start was moved by what the first write found, which may have been on its way longer.
+        finished_at = CASE
+            WHEN excluded.finished_at < r.started_at THEN r.started_at ELSE excluded.finished_at
+        END,
         duration_ms = excluded.duration_ms,
         status = excluded.status,
         counts = excluded.counts,
@@ -93,7 +96,7 @@ run AS (
     WHERE r.status = 'running' OR excluded.status <> 'running'
     RETURNING run_id
 )
-INSERT INTO alerts_engine_run_items (
+INSERT INTO alerts_engine_run_items AS x (
     run_id, phase, started_at, finished_at, duration_ms, status, counts, error_summary
 )
 SELECT
@@ -106,7 +109,9 @@ CROSS JOIN jsonb_to_recordset(%(items)s) AS i (
     status text, counts jsonb, error_summary text
 )
 ON CONFLICT (run_id, phase) DO UPDATE SET
-    finished_at = excluded.finished_at,
+    finished_at = CASE
+        WHEN excluded.finished_at < x.started_at THEN x.started_at ELSE excluded.finished_at
+    END,
     duration_ms = excluded.duration_ms,
     status = excluded.status,
     counts = excluded.counts,

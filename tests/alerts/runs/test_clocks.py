@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,21 @@ def test_times_are_told_by_the_clock_of_the_database(
     assert row["started_at"] <= row["finished_at"]
     assert row["duration_ms"] == report.record.duration_ms
     assert abs(row["clock_skew_seconds"] - off.total_seconds()) <= 2
+
+
+@pytest.mark.parametrize("off", OFF)
+def test_nothing_ends_before_it_began_though_its_first_write_was_long_on_its_way(
+    conn: Connection, off: timedelta
+) -> None:
+    began = datetime.now(UTC) + off
+    ended = began + timedelta(milliseconds=60)
+    item = RunItem("a", began, ended, 60, "success", {})
+    record = RunRecord("r", "local", "a", began, dry_run=False).with_item(item)
+    store(conn, record, told_at=began - timedelta(seconds=9))
+    store(conn, replace(record, status="success", finished_at=ended), told_at=ended)
+    for table in ("alerts_engine_runs", "alerts_engine_run_items"):
+        (row,) = query(conn, f"SELECT started_at, finished_at FROM {table}")
+        assert row["started_at"] <= row["finished_at"]
 
 
 @pytest.mark.parametrize("off", OFF)
