@@ -154,9 +154,9 @@ items AS (
 batched AS (
     UPDATE user_alert_deliveries AS d
     SET status = 'skipped', failure_code = 'batched_into_digest', next_retry_at = NULL
-    FROM items
-    -- COALESCE keeps the planner from estimating how many are queued.
-    WHERE d.id = items.delivery_id AND coalesce(d.status = 'queued', FALSE)
+    -- By key, however many the planner takes them for; COALESCE keeps it from estimating how many
+    -- are queued.
+    WHERE d.id = ANY (ARRAY(SELECT delivery_id FROM items)) AND coalesce(d.status = 'queued', FALSE)
     RETURNING d.id
 )
 SELECT
